@@ -1,0 +1,62 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/* Generated from numatrace/model/events.py by scripts/gen-events: do not edit. */
+#pragma once
+
+#define EV_FAULT 0
+#define EV_MOVE 2
+#define EV_BALANCE 3
+#define EV_FORK 4
+#define EV_EXEC 5
+#define EV_EXIT 6
+
+struct fault_record {
+	__u64 t_ns;
+	__u64 addr;
+	__u64 ip;
+	__u64 weight;
+	__s32 tgid;
+	__s32 tid;
+	__s32 cpu;
+	__s32 node;
+	__s32 code;
+	__u8 access;
+	__u8 pad[3];
+};
+_Static_assert(__builtin_offsetof(struct fault_record, t_ns) == 0, "fault_record.t_ns");
+_Static_assert(__builtin_offsetof(struct fault_record, addr) == 8, "fault_record.addr");
+_Static_assert(__builtin_offsetof(struct fault_record, ip) == 16, "fault_record.ip");
+_Static_assert(__builtin_offsetof(struct fault_record, weight) == 24, "fault_record.weight");
+_Static_assert(__builtin_offsetof(struct fault_record, tgid) == 32, "fault_record.tgid");
+_Static_assert(__builtin_offsetof(struct fault_record, tid) == 36, "fault_record.tid");
+_Static_assert(__builtin_offsetof(struct fault_record, cpu) == 40, "fault_record.cpu");
+_Static_assert(__builtin_offsetof(struct fault_record, node) == 44, "fault_record.node");
+_Static_assert(__builtin_offsetof(struct fault_record, code) == 48, "fault_record.code");
+_Static_assert(__builtin_offsetof(struct fault_record, access) == 52, "fault_record.access");
+_Static_assert(__builtin_offsetof(struct fault_record, pad) == 53, "fault_record.pad");
+_Static_assert(sizeof(struct fault_record) == 56, "fault_record");
+
+struct sched_record {
+	__u64 t_ns;
+	__s32 tgid;
+	__s32 tid;
+	__s32 cpu;
+	__s32 node;
+	__s32 from_node;
+	__s32 ptgid;
+	__s32 ptid;
+	__s32 code;
+	__u8 access;
+	__u8 pad[7];
+};
+_Static_assert(__builtin_offsetof(struct sched_record, t_ns) == 0, "sched_record.t_ns");
+_Static_assert(__builtin_offsetof(struct sched_record, tgid) == 8, "sched_record.tgid");
+_Static_assert(__builtin_offsetof(struct sched_record, tid) == 12, "sched_record.tid");
+_Static_assert(__builtin_offsetof(struct sched_record, cpu) == 16, "sched_record.cpu");
+_Static_assert(__builtin_offsetof(struct sched_record, node) == 20, "sched_record.node");
+_Static_assert(__builtin_offsetof(struct sched_record, from_node) == 24, "sched_record.from_node");
+_Static_assert(__builtin_offsetof(struct sched_record, ptgid) == 28, "sched_record.ptgid");
+_Static_assert(__builtin_offsetof(struct sched_record, ptid) == 32, "sched_record.ptid");
+_Static_assert(__builtin_offsetof(struct sched_record, code) == 36, "sched_record.code");
+_Static_assert(__builtin_offsetof(struct sched_record, access) == 40, "sched_record.access");
+_Static_assert(__builtin_offsetof(struct sched_record, pad) == 41, "sched_record.pad");
+_Static_assert(sizeof(struct sched_record) == 48, "sched_record");

@@ -1,0 +1,1 @@
+"""Everything live: targets, BPF, placement, environment, the recording session."""

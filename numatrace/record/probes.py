@@ -1,0 +1,176 @@
+"""Compile, load and attach the BPF programs, and read what they count."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from numatrace.model.errors import CapabilityError
+from numatrace.record.bcc_import import find_bcc, import_bcc
+from numatrace.record.bpf_maps import BpfMap, online_possible_cpus
+from numatrace.record.plan import Plan, bpf_folder, program_text
+from numatrace.record.ring import Ring
+from numatrace.trace.schema import ring_dtype
+
+Array = np.ndarray[Any, Any]
+
+THREAD = [("tgid", "<i4"), ("last_node", "<i4")]
+TID_NODE = [("tid", "<i4"), ("node", "<i4")]
+FAULT_TOTAL = [("count", "<u8"), ("kernel_count", "<u8"), ("tgid", "<i4"), ("pad", "<i4")]
+ONCPU_TOTAL = [("ns", "<u8"), ("tgid", "<i4"), ("pad", "<i4")]
+RUNNING = [("start_ns", "<u8"), ("tid", "<i4"), ("node", "<i4")]
+
+LOSSES = (
+    ("fault", "ring buffer full"),
+    ("sched", "ring buffer full"),
+    ("fault", "map of totals full"),
+    ("sched", "map of on-CPU times full"),
+    ("sched", "map of threads full"),
+)
+"""Family and reason of each loss counter, in the order of `enum loss` in bpf/target.h."""
+
+ZERO = np.zeros(1, "<u4")
+
+
+class Probes:
+    """The loaded programs. From construction on, events of followed processes are recorded."""
+
+    def __init__(self, plan: Plan) -> None:
+        self.plan = plan
+        self._bpf = _load(plan)
+        size, procs = plan.max_threads, plan.max_procs
+        self.procs = self._map("procs", "<i4", "u1", procs)
+        self.threads = self._map("threads", "<i4", THREAD, size)
+        self.fault_totals = self._map("fault_totals", TID_NODE, FAULT_TOTAL, size)
+        self.oncpu = self._map("oncpu", TID_NODE, ONCPU_TOTAL, size)
+        self._running = self._map("running", "<u4", RUNNING, 1)
+        self._losses = self._map("losses", "<u4", "<u8", len(LOSSES))
+        self._pending = self._map("fault_pending", "<u4", "<u8", 1)
+        self._every = self._map("fault_every", "<u4", "<u8", 1)
+        self._begin = self._map("begin_ns", "<u4", "<u8", 1)
+        self.rings = {
+            "fault": Ring(self._fd("fault_ring"), plan.fault_ring_pages, ring_dtype("fault")),
+            "sched": Ring(self._fd("sched_ring"), plan.sched_ring_pages, ring_dtype("sched")),
+        }
+        self.set_fault_every(1)
+
+    def _fd(self, name: str) -> int:
+        return int(self._bpf[name].map_fd)
+
+    def _map(self, name: str, key: Any, value: Any, entries: int) -> BpfMap:
+        return BpfMap(self._fd(name), key, value, entries)
+
+    def follow(self, tgid: int) -> None:
+        """Follow a process: its faults and the threads it creates from now on."""
+        self._insert(self.procs, "procs", tgid, np.ones(1, "u1"))
+
+    def follow_thread(self, tgid: int, tid: int) -> None:
+        """Follow a thread that exists already."""
+        self._insert(self.threads, "threads", tid, np.array([(tgid, -1)], THREAD))
+
+    def _insert(self, target: BpfMap, name: str, key: int, value: Array) -> None:
+        if not target.put(np.array([key], "<i4"), value):
+            raise CapabilityError(
+                "cannot follow all targets",
+                f"more than {target.max_entries} {name}",
+                "record fewer processes, or use --no-follow",
+            )
+
+    def begin(self) -> int:
+        """Start counting on-CPU time; returns the moment in CLOCK_MONOTONIC nanoseconds."""
+        now_ns = time.monotonic_ns()
+        self._begin.put(ZERO, np.array([now_ns], "<u8"))
+        return now_ns
+
+    def forget_thread(self, tid: int) -> None:
+        """Stop following an ended thread and drop its counters, which must have been read."""
+        self.threads.delete(np.array([tid], "<i4"))
+
+    def forget_process(self, tgid: int) -> None:
+        """Stop following an ended process."""
+        self.procs.delete(np.array([tgid], "<i4"))
+
+    def set_fault_every(self, n: int) -> None:
+        """Send one fault record in `n` (per CPU); totals stay exact."""
+        self._every.put(ZERO, np.array([n], "<u8"))
+
+    def running(self) -> Array:
+        """What runs on each CPU: start_ns, tid, node."""
+        value = self._running.get(ZERO, online_possible_cpus())
+        assert value is not None  # an array map has all its keys
+        return value
+
+    def losses(self) -> dict[tuple[str, str], int]:
+        """Events counted and not kept, by family and reason."""
+        totals = {}
+        for index, reason in enumerate(LOSSES):
+            value = self._losses.get(np.array([index], "<u4"), online_possible_cpus())
+            totals[reason] = int(value.sum()) if value is not None else 0
+        return totals
+
+    def faults_pending(self) -> int:
+        """Faults counted that no record has stood for yet (sampling)."""
+        value = self._pending.get(ZERO, online_possible_cpus())
+        return int(value.sum()) if value is not None else 0
+
+    def stop(self) -> None:
+        """Detach: nothing is counted any more; maps and rings stay readable."""
+        self._begin.put(ZERO, np.zeros(1, "<u8"))
+        for name in list(self._bpf.tracepoint_fds):
+            with contextlib.suppress(Exception):  # bcc raises bare Exception
+                self._bpf.detach_tracepoint(name)
+
+    def close(self) -> None:
+        """Unmap the rings and unload everything."""
+        for ring in self.rings.values():
+            ring.close()
+        self._bpf.cleanup()
+
+
+def _load(plan: Plan) -> Any:
+    """bcc's BPF object, compiled and attached. Raises CapabilityError."""
+    folder = find_bcc()
+    if folder is None:
+        raise CapabilityError("cannot trace", "bcc was not found", "run: numatrace doctor")
+    os.environ["BCC_KERNEL_SOURCE"] = str(bpf_folder() / "headers")
+    with _stderr_to_memory() as compiler_output:
+        try:
+            return import_bcc(folder).BPF(text=program_text(), cflags=plan.cflags())
+        except Exception as error:  # bcc raises bare Exception
+            why = compiler_output() or str(error)
+            raise CapabilityError(
+                "cannot load the BPF programs", why, "run: numatrace doctor"
+            ) from error
+
+
+@contextlib.contextmanager
+def _stderr_to_memory() -> Any:
+    """Catch what bcc's compiler and libbpf write to file descriptor 2.
+
+    Yields a function that returns the last lines of it.
+    """
+    catcher = os.memfd_create("bcc-stderr", os.MFD_CLOEXEC)
+    saved = os.dup(2)
+    os.dup2(catcher, 2)
+
+    def text() -> str:
+        lines = os.pread(catcher, 65_536, 0).decode("utf-8", "replace").splitlines()
+        errors = [line for line in lines if "error" in line.lower()] or lines[-3:]
+        return "; ".join(line.strip() for line in errors[:3])
+
+    try:
+        yield text
+    finally:
+        os.dup2(saved, 2)
+        os.close(saved)
+        os.close(catcher)
+
+
+def tracefs_mounted(tracefs: Path) -> bool:
+    """Whether tracefs is there: bcc builds tracepoint programs from its format files."""
+    return (tracefs / "events").is_dir()
