@@ -6,13 +6,13 @@ import os
 import stat
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Self
 
 import pyarrow as pa
 from pyarrow import ipc
 
 from numatrace.model.errors import TraceError
-from numatrace.model.events import COLUMNS, SCHEMA_VERSION
+from numatrace.model.events import SCHEMA_VERSION
 from numatrace.trace.schema import KINDS, VERSION_KEY, arrow_schema
 
 MAGIC = b"ARROW1"
@@ -93,6 +93,12 @@ class Trace:
         """Close the file."""
         self._file.close()
 
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
 
 class _Unclosing:
     """A file that Arrow may read but that stays ours when Arrow is done with it."""
@@ -114,7 +120,8 @@ class _Unclosing:
 def _open_file(path: Path) -> BinaryIO:
     what = f"cannot read {path}"
     try:
-        file = path.open("rb")
+        # Without O_NONBLOCK a named pipe would wait for a writer.
+        file = os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb")
     except OSError as error:
         raise TraceError(what, error.strerror or str(error), "check the name of the trace") from error
     if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
@@ -164,7 +171,3 @@ def _check_batch(batch: pa.RecordBatch) -> None:
     kind: Any = batch.column(0)
     if not kind.dictionary.equals(KINDS) or kind.null_count:
         raise ValueError("unknown kinds")
-
-
-KIND_COLUMN = COLUMNS[0].name
-assert KIND_COLUMN == "kind"

@@ -1,0 +1,262 @@
+"""`numatrace record`: follow a running server, or start a command, and write a trace."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from numatrace.model.errors import UsageError
+from numatrace.model.events import EVENTS, FAMILIES
+from numatrace.model.text import printable
+from numatrace.model.units import format_bytes
+
+if TYPE_CHECKING:
+    from numatrace.record.options import Options
+    from numatrace.record.session import Session, Status, Summary
+
+EPILOG = """\b
+Examples:
+  sudo numatrace record -p $(pidof llama-server)
+  sudo numatrace record -p $(pidof ollama) -d 30 -o slow.arrow
+  sudo numatrace record -- llama-server -m model.gguf
+\b
+Send requests to the server while it records. Ctrl-C ends the recording; so does the end
+of the last target. A command started with -- is ended with the recording.
+"""
+
+REASONS = {
+    "interrupted": "interrupted",
+    "time": "the time given with -d is up",
+    "targets": "the last target ended",
+}
+
+
+@click.command(epilog=EPILOG)
+@click.option(
+    "-p",
+    "--pid",
+    "pids",
+    type=click.IntRange(1),
+    multiple=True,
+    help="Process to follow; repeatable.",
+)
+@click.option(
+    "-d",
+    "--duration",
+    "duration_s",
+    type=click.FloatRange(0, min_open=True),
+    metavar="SECONDS",
+    help="End by itself after this long.",
+)
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path),
+    default=Path("trace.arrow"),
+    metavar="FILE",
+    show_default=True,
+    help="Trace to write.",
+)
+@click.option("--force", is_flag=True, help="Overwrite the output.")
+@click.option("--no-follow", is_flag=True, help="Leave child processes alone.")
+@click.option(
+    "--ring-pages",
+    type=click.IntRange(1, 65_536),
+    default=256,
+    metavar="N",
+    show_default=True,
+    help="Pages of each ring buffer, a power of two; more, if events are lost.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON.")
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED, metavar="[PID]... [-- COMMAND...]")
+def record(
+    pids: tuple[int, ...],
+    duration_s: float | None,
+    output: Path,
+    force: bool,
+    no_follow: bool,
+    ring_pages: int,
+    as_json: bool,
+    arguments: tuple[str, ...],
+) -> int:
+    """Record where a server's threads run and where its memory lies.
+
+    Follows the processes and everything below them, also children born meanwhile. Needs root,
+    or the capabilities that `numatrace doctor` names.
+    """
+    started = time.monotonic()
+    pids, command = split_arguments(pids, arguments, sys.argv)
+    if ring_pages & (ring_pages - 1):
+        raise UsageError("bad --ring-pages", f"{ring_pages} is not a power of two", "try 1024")
+    from numatrace.record.checks import require_for_record
+    from numatrace.record.options import Options
+    from numatrace.record.targets import check_targets
+    from numatrace.trace.writer import check_target
+
+    check_targets(list(pids))
+    check_target(output, force=force)
+    require_for_record()
+    options = Options(
+        output=output,
+        force=force,
+        follow=not no_follow,
+        duration_s=duration_s,
+        ring_pages=ring_pages,
+        started=started,
+    )
+    summary = _record(options, list(pids), command)
+    click.echo(json.dumps(asdict(summary)) if as_json else summary_text(summary))
+    return 0
+
+
+def split_arguments(
+    pids: tuple[int, ...], arguments: tuple[str, ...], argv: list[str]
+) -> tuple[tuple[int, ...], list[str]]:
+    """Tell left-over pids from the command after `--`.
+
+    `-p $(pidof ollama)` expands to `-p 12 34 56`: the later pids arrive as arguments. What is
+    behind a `--` is a command, numbers or not.
+    """
+    command: list[str] = []
+    if "--" in argv:
+        command = argv[argv.index("--") + 1 :]
+    loose = arguments[: len(arguments) - len(command)]
+    wrong = [word for word in loose if not word.isdecimal() or len(word) > 9]
+    if wrong:
+        raise UsageError(
+            "cannot tell what to record",
+            f"{wrong[0]!r} is not a process id",
+            "give pids, or a command behind --",
+        )
+    found = (*pids, *(int(word) for word in loose))
+    if found and command:
+        raise UsageError(
+            "cannot record both", "pids and a command were given", "give either pids or -- COMMAND"
+        )
+    if not found and not command:
+        raise UsageError(
+            "nothing to record",
+            "no pid and no command were given",
+            "numatrace record -p PID, or numatrace record -- COMMAND",
+        )
+    return tuple(dict.fromkeys(found)), command
+
+
+def _record(options: Options, pids: list[int], command: list[str]) -> Summary:
+    """Run one recording to its end, whatever ends it."""
+    from numatrace.record.command import start_command
+    from numatrace.record.session import Session
+
+    session = Session(options)
+    launched = None
+    try:
+        with _stopped_by_signals(session):
+            if command:
+                launched = start_command(command)
+                pids = [launched.pid]
+            session.start(pids)
+            if launched:
+                launched.release()
+            click.echo(start_text(options, pids, command), err=True)
+            with _status_line() as show:
+                session.run(show)
+            if launched:
+                launched.end()
+            return session.finish()
+    except BaseException:
+        session.abandon()
+        if launched:
+            launched.end()
+        raise
+
+
+@contextmanager
+def _stopped_by_signals(session: Session) -> Iterator[None]:
+    """SIGINT and SIGTERM end the recording, not the program."""
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    old = {n: signal.signal(n, lambda *_: session.stop("interrupted")) for n in numbers}
+    try:
+        yield
+    finally:
+        for number, handler in old.items():
+            signal.signal(number, handler)
+
+
+@contextmanager
+def _status_line() -> Iterator[Callable[[Status], None]]:
+    """One line that is written over, on a terminal; nothing elsewhere."""
+    terminal = sys.stderr.isatty()
+
+    def show(status: Status) -> None:
+        if terminal:
+            click.echo(f"\r\x1b[K{status_text(status)}", err=True, nl=False)
+
+    try:
+        yield show
+    finally:
+        if terminal:
+            click.echo("\r\x1b[K", err=True, nl=False)
+
+
+def start_text(options: Options, pids: list[int], command: list[str]) -> str:
+    """What is recorded, and how to stop."""
+    what = f"command {printable(command[0], 40)}" if command else "process"
+    listed = ", ".join(map(str, pids[:8])) + (", ..." if len(pids) > 8 else "")
+    below = " and all below" if options.follow else ""
+    until = f"for {options.duration_s:g} s" if options.duration_s else "until Ctrl-C"
+    return f"recording {what} {listed}{below} to {printable(str(options.output))}, {until}"
+
+
+def status_text(status: Status) -> str:
+    """Elapsed time, events, losses and size, in under 80 columns."""
+    events = sum(families(status).values())
+    lost = sum(status.lost.values())
+    return (
+        f"{status.elapsed_s:6.0f} s   {events:,} events   {lost:,} lost   "
+        f"{format_bytes(status.size_bytes)}"
+    )
+
+
+def families(status: Status) -> dict[str, int]:
+    """Rows in the trace, by family."""
+    totals = dict.fromkeys(FAMILIES, 0)
+    for event in EVENTS:
+        totals[event.family] += status.rows.get(event.kind, 0)
+    return {family: count for family, count in totals.items() if count}
+
+
+def summary_text(summary: Summary) -> str:
+    """The end of a recording: file, events and losses by family, own cost, next command."""
+    status = summary.status
+    output = printable(summary.output)
+    lines = [
+        f"wrote {output}: {format_bytes(status.size_bytes)}, {status.elapsed_s:.1f} s "
+        f"({REASONS.get(summary.reason, summary.reason)})",
+        "  events    " + ", ".join(f"{name} {n:,}" for name, n in families(status).items()),
+        "  lost      " + lost_text(status),
+        f"  recorder  {summary.recorder_cpu_s:.2f} s of CPU "
+        f"({100 * summary.recorder_cpu_s / max(status.elapsed_s, 1e-9):.1f} % of one), "
+        f"{format_bytes(summary.recorder_peak_bytes)} at most",
+        f"  server    {printable(summary.server)}",
+        *(f"  note      {printable(note)}" for note in summary.notes),
+        f"next: numatrace analyze {shlex.quote(output)}",
+    ]
+    return "\n".join(lines)
+
+
+def lost_text(status: Status) -> str:
+    """Losses by family, and what helps against them."""
+    if not status.lost:
+        return "none"
+    named = ", ".join(f"{family} {n:,}" for family, n in status.lost.items())
+    return f"{named}; record again with a larger --ring-pages"

@@ -1,0 +1,65 @@
+"""Start the command that `record -- COMMAND` is to follow, held back until it is followed."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from dataclasses import dataclass
+
+from numatrace.model.errors import UsageError
+
+GRACE_S = 5.0
+"""How long a command may take to end after SIGTERM."""
+
+# The shell waits for a line, then becomes the command: same pid, and nothing of the command has
+# run before it was followed; without the line it ends. The shell itself is a few faults and an exec event in the trace.
+HOLD = 'read -r _ <&"$0" || exit 125; eval "exec $0<&-"; exec "$@"'
+
+
+@dataclass(slots=True)
+class Launched:
+    """A started command."""
+
+    process: subprocess.Popen[bytes]
+    gate: int
+
+    @property
+    def pid(self) -> int:
+        """Its process id, from before to after its exec."""
+        return self.process.pid
+
+    def release(self) -> None:
+        """Let it run."""
+        os.write(self.gate, b"\n")
+        os.close(self.gate)
+        self.gate = -1
+
+    def end(self) -> int:
+        """End it if it still runs; returns its exit status."""
+        if self.gate >= 0:
+            os.close(self.gate)
+            self.gate = -1
+        if self.process.poll() is None:
+            self.process.terminate()
+        try:
+            return self.process.wait(GRACE_S)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            return self.process.wait()
+
+
+def start_command(command: list[str]) -> Launched:
+    """Start a command that waits for `release`. Raises UsageError when there is no such program."""
+    if shutil.which(command[0]) is None:
+        raise UsageError(
+            f"cannot start {command[0]}", "there is no such program", "check the command behind --"
+        )
+    held, gate = os.pipe()
+    try:
+        process = subprocess.Popen(
+            ["/bin/sh", "-c", HOLD, str(held), *command], pass_fds=(held,), start_new_session=False
+        )
+    finally:
+        os.close(held)
+    return Launched(process, gate)

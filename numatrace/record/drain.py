@@ -1,0 +1,42 @@
+"""Ring records to trace rows, one column array at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from numatrace.model.events import BPF_EVENTS
+from numatrace.record.ring import Ring
+from numatrace.trace.writer import TraceWriter
+
+Array = np.ndarray[Any, Any]
+
+
+class Drainer:
+    """Moves what the rings hold into the trace, and hands back the records for a look."""
+
+    def __init__(self, rings: Mapping[str, Ring], writer: TraceWriter) -> None:
+        self.rings = rings
+        self.writer = writer
+        self.records = 0
+
+    def drain(self) -> dict[str, Array]:
+        """Empty every ring into the trace; returns the records of each."""
+        drained = {}
+        for name, ring in self.rings.items():
+            records = ring.drain()
+            self.records += len(records)
+            write_records(self.writer, name, records)
+            drained[name] = records
+        return drained
+
+
+def write_records(writer: TraceWriter, ring: str, records: Array) -> None:
+    """Write a ring's records, each kind's columns with its own meaning."""
+    for event in BPF_EVENTS:
+        if event.ring != ring:
+            continue
+        mine = records[records["code"] == event.code]
+        writer.add_columns(event.kind, {name: mine[name] for name in event.columns}, len(mine))

@@ -1,0 +1,212 @@
+"""One recording, from attach to the closed file."""
+
+from __future__ import annotations
+
+import os
+import resource
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+
+from numatrace.record.documents import Documents
+from numatrace.record.drain import Drainer
+from numatrace.record.losses import FaultThinner, Losses
+from numatrace.record.memory import Memory
+from numatrace.record.options import Options
+from numatrace.record.plan import Plan
+from numatrace.record.probes import Probes
+from numatrace.record.targets import Targets
+from numatrace.record.totals import Totals
+from numatrace.trace.writer import TraceWriter
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """Where a recording stands."""
+
+    elapsed_s: float
+    rows: dict[str, int]
+    """Rows in the trace, by kind."""
+    faults: int
+    """Page faults counted, also those that share a row."""
+    lost: dict[str, int]
+    """Events counted and not kept, by family."""
+    size_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """What a recording came to."""
+
+    status: Status
+    reason: str
+    """Why it ended: interrupted, time, targets or command."""
+    output: str
+    recorder_cpu_s: float
+    """CPU time of the recorder and its helpers, user and system."""
+    recorder_peak_bytes: int
+    """Largest resident memory of the recorder, bcc's compiler included."""
+    first_event_s: float | None
+    """From the start of the command to the first event in hand."""
+    server: str
+    """Which process serves the model, and why it was taken for that."""
+    notes: tuple[str, ...] = field(default=())
+
+
+class Session:
+    """Follows the targets until told to stop: `start`, then `run`, then `finish`."""
+
+    def __init__(self, options: Options) -> None:
+        self.options = options
+        self.started = options.started
+        self.first_event_s: float | None = None
+        self.stop_reason = ""
+        self.writer = TraceWriter.create(
+            options.output, force=options.force, owner=sudo_owner(os.environ)
+        )
+        try:
+            self.probes = Probes(plan_for(options))
+        except BaseException:
+            self.writer.abandon()
+            raise
+        self.drainer = Drainer(self.probes.rings, self.writer)
+        self.totals = Totals(self.probes, self.writer)
+        self.losses = Losses(self.probes, self.writer)
+        self.thinner = FaultThinner(self.probes, options.fault_records_per_s)
+        self.targets = Targets(self.probes, follow=options.follow)
+        self.documents = Documents(self.writer)
+        self.memory = Memory(self.writer, options.place_interval_s)
+
+    def start(self, pids: list[int]) -> None:
+        """Follow the targets, and write what is there at attach."""
+        self.targets.attach(pids)
+        self.probes.begin()
+        self.documents.write_machine(self.probes.plan)
+        for tgid in self.targets.threads:
+            self.documents.write_process(tgid)
+        self.look()
+        self.writer.flush()
+        self.writer.publish()
+        for tgid in list(self.targets.threads):
+            self.memory.attach(tgid)
+        self.writer.flush()
+
+    def run(self, on_status: Callable[[Status], None]) -> None:
+        """Record until `stop` is called, the time is up, or the targets are gone."""
+        next_tick = time.monotonic() + self.options.interval_s
+        while not self.stop_reason:
+            time.sleep(self._pause_s(next_tick))
+            self.look()
+            if time.monotonic() >= next_tick:
+                self.tick()
+                on_status(self.status())
+                next_tick = max(next_tick + self.options.interval_s, time.monotonic())
+            self._check_end()
+
+    def stop(self, reason: str) -> None:
+        """Ask `run` to end; safe in a signal handler."""
+        self.stop_reason = self.stop_reason or reason
+
+    def look(self) -> None:
+        """Drain the rings, and go after what they say about processes and threads."""
+        drained = self.drainer.drain()
+        if self.first_event_s is None and self.drainer.records:
+            self.first_event_s = time.monotonic() - self.started
+        self.thinner.saw(len(drained["fault"]))
+        changes = self.targets.update(drained["sched"])
+        for tgid in dict.fromkeys([*changes.born, *changes.execed]):
+            self.documents.write_process(tgid)
+            self.memory.attach(tgid)
+        for tgid in changes.gone:
+            self.memory.forget(tgid)
+
+    def tick(self) -> None:
+        """What is done once in an interval: totals, losses, mappings, placement, one batch."""
+        self.totals.write()
+        self.totals.forget(self.targets.reap())
+        self.losses.write()
+        for tgid in self.targets.sweep():
+            self.memory.forget(tgid)
+        self.documents.write_threads(self.targets.threads)
+        self.memory.update()
+        self.writer.flush()
+
+    def finish(self) -> Summary:
+        """Write what is left, close the file, unload the programs."""
+        self.look()
+        self.memory.finish()
+        self.probes.stop()
+        self.drainer.drain()
+        self.totals.write(running=False)
+        self.losses.write()
+        self.losses.write_unsampled()
+        self.documents.write_growth()
+        summary = self._summary()
+        self.documents.write_end(summary)
+        try:
+            self.writer.close()
+        finally:
+            self.probes.close()
+        return replace(summary, status=self.status())
+
+    def abandon(self) -> None:
+        """Leave at once after an error; what was flushed stays readable."""
+        self.writer.abandon()
+        self.probes.close()
+
+    def status(self) -> Status:
+        """Where the recording stands now."""
+        return Status(
+            elapsed_s=time.monotonic() - self.started,
+            rows=dict(self.writer.rows),
+            faults=self.totals.faults,
+            lost=self.losses.by_family(),
+            size_bytes=self.writer.bytes_written,
+        )
+
+    def _pause_s(self, next_tick: float) -> float:
+        now = time.monotonic()
+        until = min(now + self.options.drain_s, next_tick, self._deadline())
+        return max(0.0, until - now)
+
+    def _deadline(self) -> float:
+        duration_s = self.options.duration_s
+        return float("inf") if duration_s is None else self.started + duration_s
+
+    def _check_end(self) -> None:
+        if time.monotonic() >= self._deadline():
+            self.stop("time")
+        elif not self.targets.threads:
+            self.stop("targets")
+
+    def _summary(self) -> Summary:
+        return Summary(
+            status=self.status(),
+            reason=self.stop_reason,
+            output=str(self.options.output),
+            recorder_cpu_s=recorder_cpu_s(),
+            recorder_peak_bytes=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+            first_event_s=self.first_event_s,
+            server=self.documents.server(self.memory.gguf_bytes()),
+            notes=tuple(self.documents.notes),
+        )
+
+
+def plan_for(options: Options) -> Plan:
+    """The BPF sizes for a recording."""
+    pages = options.ring_pages
+    return Plan(follow=options.follow, fault_ring_pages=pages, sched_ring_pages=pages)
+
+
+def recorder_cpu_s() -> float:
+    """CPU seconds of this process and its ended children, user and system."""
+    usages = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(usage.ru_utime + usage.ru_stime for usage in usages)
+
+
+def sudo_owner(environ: Mapping[str, str]) -> tuple[int, int] | None:
+    """Who called sudo, as (uid, gid): the trace is to be theirs. None without sudo."""
+    uid, gid = environ.get("SUDO_UID", ""), environ.get("SUDO_GID", "")
+    if os.geteuid() != 0 or not (uid.isdecimal() and gid.isdecimal()):
+        return None
+    return int(uid), int(gid)

@@ -1,0 +1,94 @@
+"""Turn the kernel's running totals into rows that say what was added since the row before."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import numpy as np
+
+from numatrace.record.probes import Probes
+from numatrace.trace.writer import TraceWriter
+
+Array = np.ndarray[Any, Any]
+
+
+class Totals:
+    """Remembers what was written, so that the rows of a thread and node sum up to its total."""
+
+    def __init__(self, probes: Probes, writer: TraceWriter) -> None:
+        self.probes = probes
+        self.writer = writer
+        self._oncpu: dict[tuple[int, int], int] = {}
+        self._faults: dict[tuple[int, int], tuple[int, int]] = {}
+        self.faults = 0
+
+    def write(self, *, running: bool = True) -> None:
+        """Write on-CPU time and fault counts since the last call.
+
+        `running`: add the time of threads that are on a CPU right now and were not switched out.
+        """
+        now_ns = time.monotonic_ns()
+        self._write_oncpu(now_ns, running=running)
+        self._write_faults(now_ns)
+
+    def forget(self, tids: list[int]) -> None:
+        """Drop the entries of ended threads, in the kernel and here. Call after `write`."""
+        gone = set(tids)
+        for table, seen in (
+            (self.probes.oncpu, self._oncpu),
+            (self.probes.fault_totals, self._faults),
+        ):
+            for key in [key for key in seen if key[0] in gone]:
+                table.delete(np.array([key], table.key))
+                del seen[key]
+
+    def _write_oncpu(self, now_ns: int, *, running: bool) -> None:
+        keys, values = self.probes.oncpu.items()
+        totals = {
+            (int(key["tid"]), int(key["node"])): (int(value["ns"]), int(value["tgid"]))
+            for key, value in zip(keys, values, strict=True)
+        }
+        if running:
+            self._add_running(totals, now_ns)
+        rows = []
+        for key, (total_ns, tgid) in totals.items():
+            grown_ns = total_ns - self._oncpu.get(key, 0)
+            if grown_ns <= 0:  # read between two halves of a switch: the next row makes up for it
+                continue
+            self._oncpu[key] = total_ns
+            rows.append(
+                {"t_ns": now_ns, "tgid": tgid, "tid": key[0], "node": key[1], "oncpu_ns": grown_ns}
+            )
+        self.writer.add_rows("oncpu", rows)
+
+    def _add_running(self, totals: dict[tuple[int, int], tuple[int, int]], now_ns: int) -> None:
+        for start_ns, tid, node in self.probes.running().tolist():
+            thread = self.probes.threads.get(np.array([tid], "<i4")) if tid else None
+            if thread is None or now_ns <= start_ns:
+                continue
+            total_ns, tgid = totals.get((tid, node), (0, int(thread[0]["tgid"])))
+            since_ns = max(start_ns, self.probes.begin_ns)
+            totals[tid, node] = (total_ns + now_ns - since_ns, tgid)
+
+    def _write_faults(self, now_ns: int) -> None:
+        keys, values = self.probes.fault_totals.items()
+        rows = []
+        for key, value in zip(keys.tolist(), values.tolist(), strict=True):
+            count, kernel_count, tgid, _ = value
+            before = self._faults.get(key, (0, 0))
+            if count == before[0]:
+                continue
+            self._faults[key] = (count, kernel_count)
+            self.faults += count - before[0]
+            rows.append(
+                {
+                    "t_ns": now_ns,
+                    "tgid": tgid,
+                    "tid": key[0],
+                    "node": key[1],
+                    "count": count - before[0],
+                    "kernel_count": kernel_count - before[1],
+                }
+            )
+        self.writer.add_rows("fault_count", rows)
