@@ -42,6 +42,7 @@ class Probes:
 
     def __init__(self, plan: Plan) -> None:
         self.plan = plan
+        self.begin_ns = 0
         self._bpf = _load(plan)
         size, procs = plan.max_threads, plan.max_procs
         self.procs = self._map("procs", "<i4", "u1", procs)
@@ -60,7 +61,7 @@ class Probes:
         self.set_fault_every(1)
 
     def _fd(self, name: str) -> int:
-        return int(self._bpf[name].map_fd)
+        return int(self._bpf[name.encode()].map_fd)
 
     def _map(self, name: str, key: Any, value: Any, entries: int) -> BpfMap:
         return BpfMap(self._fd(name), key, value, entries)
@@ -83,9 +84,9 @@ class Probes:
 
     def begin(self) -> int:
         """Start counting on-CPU time; returns the moment in CLOCK_MONOTONIC nanoseconds."""
-        now_ns = time.monotonic_ns()
-        self._begin.put(ZERO, np.array([now_ns], "<u8"))
-        return now_ns
+        self.begin_ns = time.monotonic_ns()
+        self._begin.put(ZERO, np.array([self.begin_ns], "<u8"))
+        return self.begin_ns
 
     def forget_thread(self, tid: int) -> None:
         """Stop following an ended thread and drop its counters, which must have been read."""
@@ -140,9 +141,9 @@ def _load(plan: Plan) -> Any:
     os.environ["BCC_KERNEL_SOURCE"] = str(bpf_folder() / "headers")
     with _stderr_to_memory() as compiler_output:
         try:
-            return import_bcc(folder).BPF(text=program_text(), cflags=plan.cflags())
+            return import_bcc(folder).BPF(text=program_text().encode(), cflags=plan.cflags())
         except Exception as error:  # bcc raises bare Exception
-            why = compiler_output() or str(error)
+            why = (compiler_output() or str(error))[:500]
             raise CapabilityError(
                 "cannot load the BPF programs", why, "run: numatrace doctor"
             ) from error
