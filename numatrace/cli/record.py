@@ -41,7 +41,20 @@ REASONS = {
 }
 
 
-@click.command(epilog=EPILOG)
+COMMAND_KEY = "numatrace.cli.record.command"
+
+
+class WithCommand(click.Command):
+    """A verb that takes a command behind `--`, which click itself would mix with the arguments."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Set the command aside, then parse the rest."""
+        end = args.index("--") if "--" in args else len(args)
+        ctx.meta[COMMAND_KEY] = args[end + 1 :]
+        return super().parse_args(ctx, args[:end])
+
+
+@click.command(cls=WithCommand, epilog=EPILOG)
 @click.option(
     "-p",
     "--pid",
@@ -78,8 +91,10 @@ REASONS = {
     help="Pages of each ring buffer, a power of two; more, if events are lost.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON.")
-@click.argument("arguments", nargs=-1, type=click.UNPROCESSED, metavar="[PID]... [-- COMMAND...]")
+@click.argument("arguments", nargs=-1, metavar="[PID]... [-- COMMAND...]")
+@click.pass_context
 def record(
+    ctx: click.Context,
     pids: tuple[int, ...],
     duration_s: float | None,
     output: Path,
@@ -95,10 +110,11 @@ def record(
     or the capabilities that `numatrace doctor` names.
     """
     started = time.monotonic()
-    pids, command = split_arguments(pids, arguments, sys.argv)
+    command: list[str] = ctx.meta[COMMAND_KEY]
+    pids = all_pids(pids, arguments, command)
     if ring_pages & (ring_pages - 1):
         raise UsageError("bad --ring-pages", f"{ring_pages} is not a power of two", "try 1024")
-    from numatrace.record.checks import require_for_record
+    from numatrace.record.capabilities import require_for_record
     from numatrace.record.options import Options
     from numatrace.record.targets import check_targets
     from numatrace.trace.writer import check_target
@@ -119,26 +135,21 @@ def record(
     return 0
 
 
-def split_arguments(
-    pids: tuple[int, ...], arguments: tuple[str, ...], argv: list[str]
-) -> tuple[tuple[int, ...], list[str]]:
-    """Tell left-over pids from the command after `--`.
+def all_pids(
+    pids: tuple[int, ...], loose: tuple[str, ...], command: list[str]
+) -> tuple[int, ...]:
+    """The pids of -p and the left-over ones: `-p $(pidof ollama)` expands to `-p 12 34 56`.
 
-    `-p $(pidof ollama)` expands to `-p 12 34 56`: the later pids arrive as arguments. What is
-    behind a `--` is a command, numbers or not.
+    Raises UsageError for anything that is no pid, and unless there are either pids or a command.
     """
-    command: list[str] = []
-    if "--" in argv:
-        command = argv[argv.index("--") + 1 :]
-    loose = arguments[: len(arguments) - len(command)]
-    wrong = [word for word in loose if not word.isdecimal() or len(word) > 9]
-    if wrong:
-        raise UsageError(
-            "cannot tell what to record",
-            f"{wrong[0]!r} is not a process id",
-            "give pids, or a command behind --",
-        )
-    found = (*pids, *(int(word) for word in loose))
+    for word in loose:
+        if not word.isdecimal() or len(word) > 9:
+            raise UsageError(
+                "cannot tell what to record",
+                f"{word!r} is not a process id",
+                "give pids, or a command behind --",
+            )
+    found = tuple(dict.fromkeys([*pids, *map(int, loose)]))
     if found and command:
         raise UsageError(
             "cannot record both", "pids and a command were given", "give either pids or -- COMMAND"
@@ -149,7 +160,7 @@ def split_arguments(
             "no pid and no command were given",
             "numatrace record -p PID, or numatrace record -- COMMAND",
         )
-    return tuple(dict.fromkeys(found)), command
+    return found
 
 
 def _record(options: Options, pids: list[int], command: list[str]) -> Summary:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import subprocess
+import sys
 from dataclasses import dataclass
 
 from numatrace.model.errors import UsageError
@@ -12,9 +14,18 @@ from numatrace.model.errors import UsageError
 GRACE_S = 5.0
 """How long a command may take to end after SIGTERM."""
 
-# The shell waits for a line, then becomes the command: same pid, and nothing of the command has
-# run before it was followed; without the line it ends. The shell itself is a few faults and an exec event in the trace.
-HOLD = 'read -r _ <&"$0" || exit 125; eval "exec $0<&-"; exec "$@"'
+# This program waits for a byte, then becomes the command: same pid, and nothing of the command
+# has run before it was followed. Without the byte it ends. Python ignores SIGPIPE, the command
+# must not.
+HOLD = """
+import os, signal, sys
+gate = int(sys.argv[1])
+if not os.read(gate, 1):
+    os._exit(125)
+os.close(gate)
+signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+os.execvp(sys.argv[2], sys.argv[2:])
+"""
 
 
 @dataclass(slots=True)
@@ -31,7 +42,8 @@ class Launched:
 
     def release(self) -> None:
         """Let it run."""
-        os.write(self.gate, b"\n")
+        with contextlib.suppress(BrokenPipeError):  # it was ended from outside: the session sees that
+            os.write(self.gate, b"\n")
         os.close(self.gate)
         self.gate = -1
 
@@ -58,7 +70,7 @@ def start_command(command: list[str]) -> Launched:
     held, gate = os.pipe()
     try:
         process = subprocess.Popen(
-            ["/bin/sh", "-c", HOLD, str(held), *command], pass_fds=(held,), start_new_session=False
+            [sys.executable, "-I", "-S", "-c", HOLD, str(held), *command], pass_fds=(held,)
         )
     finally:
         os.close(held)

@@ -25,11 +25,10 @@ class Losses:
             self._add(reason, total - self._seen.get(reason, 0))
 
     def write_unsampled(self) -> None:
-        """At the end: faults that were to be part of the next sampled record."""
-        self._add(
-            ("fault", "end of recording before the next sampled record"),
-            self.probes.faults_pending(),
-        )
+        """At the end: a row, without an address, for faults that no sampled record stands for yet."""
+        pending = self.probes.faults_pending()
+        if pending:
+            self.writer.add_columns("fault", {"t_ns": time.monotonic_ns(), "weight": pending}, 1)
 
     def by_family(self) -> dict[str, int]:
         """Events lost so far."""

@@ -68,9 +68,7 @@ class Plan:
 
     def missing(self) -> tuple[str, ...]:
         """Tracepoints that this kernel lacks, required or not."""
-        return tuple(
-            tp for tp in REQUIRED_TRACEPOINTS + OPTIONAL_TRACEPOINTS if not self.has(tp)
-        )
+        return tuple(tp for tp in REQUIRED_TRACEPOINTS + OPTIONAL_TRACEPOINTS if not self.has(tp))
 
 
 def bpf_folder() -> Path:

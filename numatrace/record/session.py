@@ -75,21 +75,18 @@ class Session:
         self.thinner = FaultThinner(self.probes, options.fault_records_per_s)
         self.targets = Targets(self.probes, follow=options.follow)
         self.documents = Documents(self.writer)
-        self.memory = Memory(self.writer, options.place_interval_s)
+        self.memory = Memory(self.writer, options.place_interval_s, self.documents.note)
 
     def start(self, pids: list[int]) -> None:
         """Follow the targets, and write what is there at attach."""
         self.targets.attach(pids)
         self.probes.begin()
         self.documents.write_machine(self.probes.plan)
-        for tgid in self.targets.threads:
-            self.documents.write_process(tgid)
+        for tgid in list(self.targets.threads):
+            self._describe(tgid)
         self.look()
         self.writer.flush()
         self.writer.publish()
-        for tgid in list(self.targets.threads):
-            self.memory.attach(tgid)
-        self.writer.flush()
 
     def run(self, on_status: Callable[[Status], None]) -> None:
         """Record until `stop` is called, the time is up, or the targets are gone."""
@@ -115,8 +112,7 @@ class Session:
         self.thinner.saw(len(drained["fault"]))
         changes = self.targets.update(drained["sched"])
         for tgid in dict.fromkeys([*changes.born, *changes.execed]):
-            self.documents.write_process(tgid)
-            self.memory.attach(tgid)
+            self._describe(tgid)
         for tgid in changes.gone:
             self.memory.forget(tgid)
 
@@ -127,9 +123,14 @@ class Session:
         self.losses.write()
         for tgid in self.targets.sweep():
             self.memory.forget(tgid)
-        self.documents.write_threads(self.targets.threads)
+        self.documents.write_interval(self.targets.threads)
         self.memory.update()
         self.writer.flush()
+
+    def _describe(self, tgid: int) -> None:
+        process = self.documents.write_process(tgid)
+        if process is not None:
+            self.memory.attach(tgid, process.argv)
 
     def finish(self) -> Summary:
         """Write what is left, close the file, unload the programs."""
@@ -151,6 +152,7 @@ class Session:
 
     def abandon(self) -> None:
         """Leave at once after an error; what was flushed stays readable."""
+        self.memory.close()
         self.writer.abandon()
         self.probes.close()
 

@@ -1,0 +1,5 @@
+"""`python -m numatrace` is the command."""
+
+from numatrace.cli.main import main
+
+main()

@@ -1,0 +1,110 @@
+"""Read and change the options of llama.cpp on a command line that was recorded."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from numatrace.model.process import Process
+
+THREADS = ("-t", "--threads")
+BATCH_THREADS = ("-tb", "--threads-batch")
+NUMA = ("--numa",)
+THREADS_VARIABLE = "LLAMA_ARG_THREADS"
+NUMA_VARIABLE = "LLAMA_ARG_NUMA"
+"""What llama.cpp reads where the option is not on the command line (common/arg.cpp)."""
+REPINNING = ("distribute", "isolate")
+"""Values of --numa with which ggml pins its threads itself, over what numactl has set."""
+
+
+def is_llama_cpp(argv: Sequence[str]) -> bool:
+    """Whether the program is one of llama.cpp's own, which know all of its options."""
+    name = argv[0].rpartition("/")[2] if argv else ""
+    return name.startswith("llama-") or name == "ollama_llama_server"
+
+
+def option(argv: Sequence[str], names: tuple[str, ...]) -> str | None:
+    """Return the value of an option, as `-t 8` or `--threads=8`; of several the last, which counts."""
+    values = [value for _, value in _found(argv, names)]
+    return values[-1] if values else None
+
+
+def asked_threads(process: Process) -> int | None:
+    """Return the number of compute threads that the server was told to use, or None."""
+    text = option(process.argv, _thread_names(process.argv))
+    if text is None:
+        text = process.environment.get(THREADS_VARIABLE)
+    number = _integer(text)
+    return number if number is not None and number > 0 else None
+
+
+def threads_are_fixed(server: Process, root: Process) -> bool:
+    """Whether no setting of `root`'s start changes the server's thread count.
+
+    `ollama serve` gives its llama-server (since 0.30) its environment, where a -t that the model
+    or the request asked for wins; the runners before that took no such variable.
+    """
+    if root.tgid == server.tgid:
+        return False
+    return not is_llama_cpp(server.argv) or option(server.argv, THREADS) is not None
+
+
+def with_threads(argv: Sequence[str], threads: int) -> tuple[list[str], bool]:
+    """Return the command line with that many threads, and whether it says so.
+
+    Where the option is there its value is replaced; a batch thread count above it is lowered to
+    it. To a llama.cpp program `-t` is added. Nothing else changes.
+    """
+    changed = _replaced(argv, _thread_names(argv), lambda _: str(threads))
+    if is_llama_cpp(argv):
+        changed = _replaced(changed, BATCH_THREADS, lambda old: str(_at_most(old, threads)))
+    if option(argv, _thread_names(argv)) is not None:
+        return changed, True
+    if is_llama_cpp(argv):
+        return [*changed, "-t", str(threads)], True
+    return changed, False
+
+
+def without_repinning(argv: Sequence[str]) -> list[str]:
+    """Return the command line with --numa distribute and isolate made --numa numactl."""
+    return _replaced(argv, NUMA, lambda old: "numactl" if old in REPINNING else old)
+
+
+def _thread_names(argv: Sequence[str]) -> tuple[str, ...]:
+    # -t may mean anything to another program, an interpreter for one.
+    return THREADS if is_llama_cpp(argv) else THREADS[1:]
+
+
+def _found(argv: Sequence[str], names: tuple[str, ...]) -> list[tuple[int, str]]:
+    """Return the place of every occurrence of the option and its value."""
+    found = []
+    for place, argument in enumerate(argv[1:], start=1):
+        name, equals, value = argument.partition("=")
+        if argument in names and place + 1 < len(argv):
+            found.append((place, argv[place + 1]))
+        elif equals and name in names and name.startswith("--"):
+            found.append((place, value))
+    return found
+
+
+def _replaced(
+    argv: Sequence[str], names: tuple[str, ...], new: Callable[[str], str]
+) -> list[str]:
+    changed = list(argv)
+    for place, value in _found(argv, names):
+        if argv[place] in names:
+            changed[place + 1] = new(value)
+        else:
+            changed[place] = f"{argv[place].partition('=')[0]}={new(value)}"
+    return changed
+
+
+def _at_most(text: str, limit: int) -> str:
+    number = _integer(text)
+    return str(limit) if number is None or number > limit else text
+
+
+def _integer(text: str | None) -> int | None:
+    return int(text) if text and text.isascii() and text.isdecimal() and len(text) < 7 else None

@@ -1,0 +1,1 @@
+"""What `numatrace doctor` looks at, one file per part of the machine."""

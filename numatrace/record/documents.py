@@ -1,0 +1,162 @@
+"""The rows that describe: the machine, processes, threads, counters, notes, and the end."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+from numatrace import __version__
+from numatrace.model.process import Process, inference_server
+from numatrace.record import procfs
+from numatrace.record.environment import (
+    machine_documents,
+    memory_document,
+    read_process,
+    read_threads,
+    thread_document,
+)
+from numatrace.record.plan import OPTIONAL_TRACEPOINTS, Plan
+from numatrace.trace.writer import TraceWriter
+
+if TYPE_CHECKING:
+    from numatrace.record.session import Summary
+
+MEMORY_INTERVAL_S = 5.0
+"""Between two looks at the free memory of every node."""
+
+MAX_THREAD_ROWS = 20_000
+"""Threads described in one recording: pools that clone workers per token make many."""
+
+
+class Documents:
+    """Writes `system`, `process`, `thread`, `counter`, `note` and `end` rows."""
+
+    def __init__(self, writer: TraceWriter) -> None:
+        self.writer = writer
+        self.processes: dict[int, Process] = {}
+        self.notes: list[str] = []
+        self._faults: dict[int, dict[str, int]] = {}
+        self._latest: dict[int, dict[str, int]] = {}
+        self._threads: set[int] = set()
+        self._memory_due = 0.0
+
+    def write_machine(self, plan: Plan) -> None:
+        """The machine as it is at attach, and what this kernel cannot tell."""
+        for name, value in machine_documents():
+            self._system(name, value)
+        self._system("recorder", {"version": __version__, "follow": plan.follow})
+        self._memory_due = time.monotonic() + MEMORY_INTERVAL_S
+        for tracepoint in plan.missing():
+            if tracepoint in OPTIONAL_TRACEPOINTS:
+                self.note(tracepoint, "this kernel has no such tracepoint")
+
+    def write_process(self, tgid: int) -> Process | None:
+        """A process as it is now, with its threads; None if it is gone already."""
+        process = read_process(tgid)
+        if process is None:
+            return None
+        self.processes[tgid] = process
+        self.writer.add_rows(
+            "process",
+            [
+                {
+                    "t_ns": time.monotonic_ns(),
+                    "tgid": tgid,
+                    "ptgid": process.ppid,
+                    "name": process.comm,
+                    "value": json.dumps(process.to_json()),
+                }
+            ],
+        )
+        self._faults.setdefault(tgid, fault_counters(tgid))
+        for thread in read_threads(tgid):
+            self._thread(tgid, thread.tid, thread.comm, thread.to_json())
+        return process
+
+    def write_interval(self, threads: Mapping[int, set[int]]) -> None:
+        """What changes: new threads, fault counters, the memory of the nodes."""
+        for tgid, tids in threads.items():
+            self._latest[tgid] = fault_counters(tgid) or self._latest.get(tgid, {})
+            for tid in tids - self._threads:
+                self._new_thread(tgid, tid)
+        if time.monotonic() >= self._memory_due:
+            self._system(*memory_document())
+            self._memory_due = time.monotonic() + MEMORY_INTERVAL_S
+
+    def write_growth(self) -> None:
+        """At the end: how far the kernel's own fault counters of each process have grown."""
+        for tgid, before in self._faults.items():
+            now = fault_counters(tgid) or self._latest.get(tgid, {})
+            for name, count in now.items():
+                self.writer.add_rows(
+                    "counter",
+                    [
+                        {
+                            "t_ns": time.monotonic_ns(),
+                            "tgid": tgid,
+                            "name": name,
+                            "count": max(0, count - before.get(name, 0)),
+                        }
+                    ],
+                )
+        self._system(*memory_document())
+
+    def note(self, name: str, detail: str) -> None:
+        """Something that was not recorded, and why."""
+        self.notes.append(f"{name}: {detail}")
+        self.writer.add_rows(
+            "note", [{"t_ns": time.monotonic_ns(), "name": name, "detail": detail}]
+        )
+
+    def server(self, gguf_bytes: Mapping[int, int]) -> str:
+        """Which process serves the model, and why it is taken for that."""
+        tgid, reason = inference_server(list(self.processes.values()), gguf_bytes)
+        return f"process {tgid}: {reason}" if tgid is not None else reason
+
+    def write_end(self, summary: Summary) -> None:
+        """The last row."""
+        self.writer.add_rows(
+            "end",
+            [
+                {
+                    "t_ns": time.monotonic_ns(),
+                    "detail": summary.reason,
+                    "value": json.dumps(asdict(summary)),
+                }
+            ],
+        )
+
+    def _system(self, name: str, value: Mapping[str, object]) -> None:
+        row = {"t_ns": time.monotonic_ns(), "name": name, "value": json.dumps(value)}
+        self.writer.add_rows("system", [row])
+
+    def _new_thread(self, tgid: int, tid: int) -> None:
+        document = thread_document(tgid, tid)
+        if document is not None:
+            self._thread(tgid, tid, str(document["comm"]), document)
+
+    def _thread(self, tgid: int, tid: int, comm: str, value: Mapping[str, object]) -> None:
+        if len(self._threads) >= MAX_THREAD_ROWS:
+            return
+        self._threads.add(tid)
+        self.writer.add_rows(
+            "thread",
+            [
+                {
+                    "t_ns": time.monotonic_ns(),
+                    "tgid": tgid,
+                    "tid": tid,
+                    "name": comm,
+                    "value": json.dumps(value),
+                }
+            ],
+        )
+
+
+def fault_counters(tgid: int) -> dict[str, int]:
+    """The kernel's own count of a process's page faults; empty when it is gone."""
+    stat = procfs.stat(tgid)
+    return {} if stat is None else {"minflt": stat.minflt, "majflt": stat.majflt}

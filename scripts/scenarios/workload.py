@@ -1,0 +1,105 @@
+"""A llama.cpp server under load: start it, ask it, record it, end it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+SCRIPTS = Path(__file__).resolve().parent.parent
+ROOT = SCRIPTS.parent
+READY = re.compile(rb"http://127\.0\.0\.1:\d+")
+START_TIMEOUT_S = 240.0
+"""Emulated machines load slowly."""
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """A server that listens."""
+
+    process: subprocess.Popen[bytes]
+    url: str
+
+    @property
+    def pid(self) -> int:
+        """Its process id: numactl and its like exec the server, so it is the server's own."""
+        return self.process.pid
+
+
+def server_command(model: Path, *options: str) -> list[str]:
+    """The command line of a server of this model on a free port."""
+    command = [sys.executable, str(SCRIPTS / "llama-server"), "--model", str(model), "--port", "0"]
+    return [*command, *options]
+
+
+@contextlib.contextmanager
+def serving(command: Sequence[str], log: Path) -> Iterator[Server]:
+    """Run a server until the block ends."""
+    with log.open("wb") as output:
+        process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, cwd=ROOT)
+    try:
+        yield Server(process, _wait_for_url(process, log))
+    finally:
+        end(process)
+
+
+def _wait_for_url(process: subprocess.Popen[bytes], log: Path) -> str:
+    deadline = time.monotonic() + START_TIMEOUT_S
+    while time.monotonic() < deadline:
+        if found := READY.search(log.read_bytes()):
+            return found[0].decode()
+        if process.poll() is not None:
+            break
+        time.sleep(0.1)
+    raise RuntimeError(f"the server does not listen; it said:\n{log.read_text(errors='replace')}")
+
+
+@contextlib.contextmanager
+def asking(url: str, tokens: int = 64) -> Iterator[subprocess.Popen[bytes]]:
+    """Send requests, one after the other, until the block ends."""
+    command = [sys.executable, str(SCRIPTS / "ask-model"), "--url", url]
+    process = subprocess.Popen(
+        [*command, "--tokens", str(tokens), "--seconds", "3600"], stdout=subprocess.DEVNULL
+    )
+    try:
+        yield process
+    finally:
+        end(process)
+
+
+def end(process: subprocess.Popen[bytes]) -> None:
+    """End a process that we started."""
+    if process.poll() is None:
+        process.terminate()
+    try:
+        process.wait(20)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+
+
+def numatrace(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run numatrace itself, as a user would."""
+    command = [sys.executable, "-m", "numatrace", *arguments]
+    return subprocess.run(
+        command, capture_output=True, text=True, cwd=ROOT, env={**os.environ, "NO_COLOR": "1"}
+    )
+
+
+def record(pid: int, trace: Path, seconds: float) -> None:
+    """Record a process into a trace; raises RuntimeError with what numatrace said."""
+    done = numatrace("record", "-p", str(pid), "-d", str(seconds), "-o", str(trace), "--force")
+    if done.returncode:
+        raise RuntimeError(done.stderr)
+
+
+def drop_page_cache() -> None:
+    """Empty the page cache, so that the next reader decides where the model lies."""
+    os.sync()
+    Path("/proc/sys/vm/drop_caches").write_text("3\n")
