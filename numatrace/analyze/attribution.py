@@ -19,8 +19,8 @@ PROCESSES = 4096
 """Processes whose address spaces are kept; faults of further ones stay unattributed."""
 MAPPINGS = 131_072
 """Mappings kept per process: twice the kernel's default vm.max_map_count."""
-ADDRESS_LIMIT = 1 << 63
-"""User addresses are below this on every 64-bit kernel."""
+ADDRESS_LIMIT = (1 << 64) - 1
+"""Mappings end at or below this: [vsyscall] of x86-64 lies in the upper half."""
 KEYS = 16_384
 """Distinct mappings per process whose faults are counted apart."""
 GONE_PRIVATE = MapKey("", 0, False, 0)

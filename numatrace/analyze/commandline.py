@@ -20,13 +20,15 @@ REPINNING = ("distribute", "isolate")
 
 
 def is_llama_cpp(argv: Sequence[str]) -> bool:
-    """Whether the program is one of llama.cpp's own, which know all of its options."""
-    name = argv[0].rpartition("/")[2] if argv else ""
+    """Whether the program is one of llama.cpp's own, or a script in the place of one."""
+    names = [argument.rpartition("/")[2] for argument in argv[:2]]
+    interpreted = bool(names) and names[0].startswith("python")
+    name = "".join(names[1:2] if interpreted else names[:1])
     return name.startswith("llama-") or name == "ollama_llama_server"
 
 
 def option(argv: Sequence[str], names: tuple[str, ...]) -> str | None:
-    """Return the value of an option, as `-t 8` or `--threads=8`; of several the last, which counts."""
+    """Return the value of an option (`-t 8`, `--threads=8`): of several the last, which counts."""
     values = [value for _, value in _found(argv, names)]
     return values[-1] if values else None
 

@@ -86,7 +86,7 @@ def _bytes(situation: Situation, plan: Plan, checked: Checked) -> None:
     checked.check(
         need <= room,
         f"{format_bytes(need)} needed; {where}: {format_bytes(room)} free or reclaimable",
-        f"{format_bytes(need)} needed, but only {format_bytes(room)} free or reclaimable on {where}",
+        f"{format_bytes(need)} needed; {where}: only {format_bytes(room)} free or reclaimable",
     )
 
 

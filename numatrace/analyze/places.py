@@ -23,6 +23,9 @@ PIECES = 500_000
 GONE_TOGETHER_NS = 2_000_000_000
 """A process's pieces that went within this time went with it: two intervals of the recorder."""
 Z_95 = 1.96
+CELL_PAGES = 4
+"""The recorder looks at cells of this many neighbouring pages. Neighbours may well lie together, so
+a cell counts as one draw, not as four."""
 
 
 class PieceKey(NamedTuple):
@@ -69,15 +72,15 @@ class Piece:
     def variance(self, node: int) -> float:
         """Return the variance of the bytes on a node, in bytes squared; 0 in a census.
 
-        Of a share found in a sample without replacement (Cochran, Sampling Techniques, 2.5), with
+        0 as well where nothing at all was found: address space that is only set aside. Of a share found in a sample without replacement (Cochran, Sampling Techniques, 2.5), with
         two pages added on each side (Agresti and Coull 1998) so that 0 of n is not taken as none.
         """
-        if self.census or not self.sampled_pages:
+        if self.census or not self.node_bytes:
             return 0.0
-        share = (self.looked_at.get(node, 0) + 2) / (self.sampled_pages + 4)
+        draws = self.sampled_pages / CELL_PAGES
+        share = (self.looked_at.get(node, 0) / CELL_PAGES + 2) / (draws + 4)
         rest = (self.piece_pages - self.sampled_pages) / max(1, self.piece_pages - 1)
-        spread = share * (1 - share) / (self.sampled_pages + 4) * rest
-        return float(self.bytes) ** 2 * max(0.0, spread)
+        return float(self.bytes) ** 2 * max(0.0, share * (1 - share) / (draws + 4) * rest)
 
     def snapshot(self, t_ns: int) -> None:
         """Begin a snapshot unless it is the one at hand."""

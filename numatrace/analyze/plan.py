@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal
 
 from numatrace.analyze.commandline import asked_threads, threads_are_fixed
 from numatrace.analyze.room import need_bytes, room_bytes
-from numatrace.model.process import managed_by, ollama_serve
+from numatrace.model.process import ollama_serve
 
 if TYPE_CHECKING:
     from numatrace.analyze.situation import Situation
@@ -134,14 +134,3 @@ def _cores(situation: Situation, cpus: tuple[int, ...]) -> int:
     count = sum(1 for core in cores if core) + len(alone)
     quota = situation.server.cgroup.quota_cpus
     return max(1, min(count, int(quota))) if quota is not None else count
-
-
-def deployment(situation: Situation) -> str:
-    """Return how the process that has to be restarted is run: `hand`, `systemd`, `container`."""
-    return managed_by(_without_ollama(root_process(situation)), ())
-
-
-def _without_ollama(process: Process) -> Process:
-    from dataclasses import replace
-
-    return replace(process, argv=process.argv[:1])

@@ -46,14 +46,17 @@ def figure(
 
 
 def share_views(
-    threads: Iterable[ThreadSums], regions: Iterable[Region]
+    threads: Iterable[ThreadSums], regions: Iterable[Region], *, one_node: bool
 ) -> tuple[ShareView, ...]:
-    """Return the expected remote share of every thread and region that have one."""
+    """Return the expected remote share of every thread and region that have one.
+
+    With `one_node` nothing can be remote, so no share has a range.
+    """
     views = [region.view() for region in regions]
     found = []
     for thread in threads:
         for view in views:
-            share = figure(thread.oncpu_ns, view.node_bytes, view.error_bytes)
+            share = figure(thread.oncpu_ns, view.node_bytes, 0 if one_node else view.error_bytes)
             if share is not None:
                 found.append(ShareView(thread.tgid, thread.tid, view.label, share))
     return tuple(found)

@@ -35,6 +35,9 @@ def _pages() -> dict[str, str]:
     folder = resources.files("numatrace").joinpath("guide")
     pages = sorted(page.name for page in folder.iterdir() if page.name.endswith(".md"))
     return {
-        name.removesuffix(".md"): folder.joinpath(name).read_text("utf-8").split("\n", 1)[0].lstrip("# ")
+        name.removesuffix(".md"): folder.joinpath(name)
+        .read_text("utf-8")
+        .split("\n", 1)[0]
+        .lstrip("# ")
         for name in pages
     }

@@ -19,7 +19,7 @@ COMMANDS = {
     "doctor": "Say what works on this machine, and what to do about the rest.",
     "guide": "Show a page of the guide.",
 }
-"""Each verb lives in the module of its name and is imported when it is called: `--help` is quick."""
+"""Each verb lives in the module of its name, imported when it is called: `--help` is quick."""
 
 EPILOG = """\b
 Examples:

@@ -7,7 +7,6 @@ import shlex
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -21,6 +20,9 @@ from numatrace.model.text import printable
 from numatrace.model.units import format_bytes
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from numatrace.record.loader import Loading
     from numatrace.record.options import Options
     from numatrace.record.session import Session, Status, Summary
 
@@ -115,12 +117,15 @@ def record(
     if ring_pages & (ring_pages - 1):
         raise UsageError("bad --ring-pages", f"{ring_pages} is not a power of two", "try 1024")
     from numatrace.record.capabilities import require_for_record
+    from numatrace.record.command import check_command
+    from numatrace.record.loader import Loading
     from numatrace.record.options import Options
-    from numatrace.record.targets import check_targets
-    from numatrace.trace.writer import check_target
+    from numatrace.record.target import check_targets
+    from numatrace.trace.output import check_output
 
     check_targets(list(pids))
-    check_target(output, force=force)
+    check_output(output, force=force)
+    check_command(command)
     require_for_record()
     options = Options(
         output=output,
@@ -130,14 +135,13 @@ def record(
         ring_pages=ring_pages,
         started=started,
     )
-    summary = _record(options, list(pids), command)
+    # bcc compiles while the rest of the recorder, pyarrow above all, is imported.
+    summary = _record(options, Loading(options.plan()), list(pids), command)
     click.echo(json.dumps(asdict(summary)) if as_json else summary_text(summary))
     return 0
 
 
-def all_pids(
-    pids: tuple[int, ...], loose: tuple[str, ...], command: list[str]
-) -> tuple[int, ...]:
+def all_pids(pids: tuple[int, ...], loose: tuple[str, ...], command: list[str]) -> tuple[int, ...]:
     """The pids of -p and the left-over ones: `-p $(pidof ollama)` expands to `-p 12 34 56`.
 
     Raises UsageError for anything that is no pid, and unless there are either pids or a command.
@@ -163,12 +167,12 @@ def all_pids(
     return found
 
 
-def _record(options: Options, pids: list[int], command: list[str]) -> Summary:
+def _record(options: Options, loading: Loading, pids: list[int], command: list[str]) -> Summary:
     """Run one recording to its end, whatever ends it."""
     from numatrace.record.command import start_command
     from numatrace.record.session import Session
 
-    session = Session(options)
+    session = Session(options, loading)
     launched = None
     try:
         with _stopped_by_signals(session):

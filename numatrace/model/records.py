@@ -8,8 +8,12 @@ here.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from numatrace.model.events import BPF_EVENTS, COLUMN, RINGS
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 ALIGNMENT = 8
 """The ring buffer pads every record to this many bytes."""
@@ -42,7 +46,7 @@ def ring_fields(ring: str) -> tuple[RecordField, ...]:
     return _placed(typed)
 
 
-def _placed(typed: list[tuple[str, str]]) -> tuple[RecordField, ...]:
+def _placed(typed: Sequence[tuple[str, str]]) -> tuple[RecordField, ...]:
     fields: list[RecordField] = []
     offset = 0
     for name, type_ in typed:

@@ -42,7 +42,9 @@ class Launched:
 
     def release(self) -> None:
         """Let it run."""
-        with contextlib.suppress(BrokenPipeError):  # it was ended from outside: the session sees that
+        with contextlib.suppress(
+            BrokenPipeError
+        ):  # it was ended from outside: the session sees that
             os.write(self.gate, b"\n")
         os.close(self.gate)
         self.gate = -1
@@ -62,11 +64,7 @@ class Launched:
 
 
 def start_command(command: list[str]) -> Launched:
-    """Start a command that waits for `release`. Raises UsageError when there is no such program."""
-    if shutil.which(command[0]) is None:
-        raise UsageError(
-            f"cannot start {command[0]}", "there is no such program", "check the command behind --"
-        )
+    """Start a command that waits for `release`."""
     held, gate = os.pipe()
     try:
         process = subprocess.Popen(
@@ -75,3 +73,11 @@ def start_command(command: list[str]) -> Launched:
     finally:
         os.close(held)
     return Launched(process, gate)
+
+
+def check_command(command: list[str]) -> None:
+    """Raise UsageError when there is a command, but no such program."""
+    if command and shutil.which(command[0]) is None:
+        raise UsageError(
+            f"cannot start {command[0]}", "there is no such program", "check the command behind --"
+        )

@@ -26,7 +26,7 @@ _SCOPE_KINDS = {
 # docker-ID.scope, libpod-payload-ID, and containerd's SLICE:cri-containerd:ID outside of systemd.
 _SCOPE = re.compile(rf"(?:.*:)?([a-z][a-z-]*)[-:]({_HEX})(?:\.scope)?")
 _BARE_ID = re.compile(_HEX)
-_POD = re.compile(r"(?:kubepods.*-)?pod([0-9a-f]{8}[-_].{27}|[0-9a-f]{32})(?:\.slice)?(?::.*)?")
+_POD = re.compile(r"(?:.*kubepods.*-)?pod([0-9a-f]{8}[-_].{27}|[0-9a-f]{32})(?:\.slice)?(?::.*)?")
 # The characters that systemd allows in a unit's name, and LXC in a container's: a folder that a
 # user made below a delegated one may be called anything.
 _NAME = r"[A-Za-z0-9:_.\\@-]{1,255}"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
@@ -19,10 +18,12 @@ from numatrace.record.environment import (
     thread_document,
 )
 from numatrace.record.plan import OPTIONAL_TRACEPOINTS, Plan
-from numatrace.trace.writer import TraceWriter
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from numatrace.record.session import Summary
+    from numatrace.trace.writer import TraceWriter
 
 MEMORY_INTERVAL_S = 5.0
 """Between two looks at the free memory of every node."""

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from numatrace.model.events import BPF_EVENTS
-from numatrace.record.ring import Ring
-from numatrace.trace.writer import TraceWriter
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from numatrace.record.ring import Ring
+    from numatrace.trace.writer import TraceWriter
 
 Array = np.ndarray[Any, Any]
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import time
 from collections import Counter
+from typing import TYPE_CHECKING
 
-from numatrace.record.probes import Probes
-from numatrace.trace.writer import TraceWriter
+if TYPE_CHECKING:
+    from numatrace.record.probes import Probes
+    from numatrace.trace.writer import TraceWriter
 
 MAX_FAULT_EVERY = 1 << 16
 
@@ -25,7 +27,7 @@ class Losses:
             self._add(reason, total - self._seen.get(reason, 0))
 
     def write_unsampled(self) -> None:
-        """At the end: a row, without an address, for faults that no sampled record stands for yet."""
+        """At the end: a row without an address for faults that no sampled record stands for."""
         pending = self.probes.faults_pending()
         if pending:
             self.writer.add_columns("fault", {"t_ns": time.monotonic_ns(), "weight": pending}, 1)

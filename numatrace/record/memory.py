@@ -1,11 +1,11 @@
-"""The mappings of the followed processes and where their pages lie, kept up to date in the trace."""
+"""The mappings of followed processes and where their pages lie, kept up to date in the trace."""
 
 from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from numatrace.model.errors import NumatraceError
 from numatrace.record import procfs
@@ -13,7 +13,11 @@ from numatrace.record.gguf_table import GgufFinder, GgufTable
 from numatrace.record.maps import Mapping, diff_maps, read_maps
 from numatrace.record.pieces import cut
 from numatrace.record.placement import PlaceRow, changed, snapshot
-from numatrace.trace.writer import TraceWriter
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+    from numatrace.trace.writer import TraceWriter
 
 GGUF_WAIT_S = 3.0
 """How long a first snapshot waits for the tensor tables, so that it is cut at tensors at once."""
@@ -22,7 +26,7 @@ BIG_BYTES = 16 << 20
 """So much new memory calls for a snapshot before its time."""
 
 COST_SHARE = 0.005
-"""Share of time that reading maps and querying pages may each take; above it they come less often."""
+"""Share of time that reading maps and querying pages may each take, by coming less often."""
 
 
 RETRY_S = 60.0
@@ -163,7 +167,9 @@ class Memory:
     def _cut_anew(self, tgid: int, space: Space, table: GgufTable) -> None:
         """Have mappings of the file that were placed whole placed by tensor from now on."""
         mine = [
-            mapping for mapping in space.mappings if (mapping.dev, mapping.inode) == (table.dev, table.inode)
+            mapping
+            for mapping in space.mappings
+            if (mapping.dev, mapping.inode) == (table.dev, table.inode)
         ]
         if not mine or space.snapshot_due is None:
             return
@@ -188,7 +194,9 @@ class Memory:
 
     def _write_places(self, tgid: int, rows: list[PlaceRow]) -> None:
         now_ns = time.monotonic_ns()
-        self.writer.add_rows("place", [{"t_ns": now_ns, "tgid": tgid, **row._asdict()} for row in rows])
+        self.writer.add_rows(
+            "place", [{"t_ns": now_ns, "tgid": tgid, **row._asdict()} for row in rows]
+        )
 
 
 def map_row(t_ns: int, tgid: int, mapping: Mapping) -> dict[str, object]:

@@ -4,7 +4,12 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field
-from pathlib import Path
+from typing import TYPE_CHECKING
+
+from numatrace.record.plan import Plan
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,3 +32,8 @@ class Options:
     """Pages of each ring buffer, a power of two."""
     started: float = field(default_factory=time.monotonic)
     """When the program began to work on this recording (time.monotonic)."""
+
+    def plan(self) -> Plan:
+        """The compile-time constants that follow."""
+        pages = self.ring_pages
+        return Plan(follow=self.follow, fault_ring_pages=pages, sched_ring_pages=pages)

@@ -1,21 +1,21 @@
-"""Compile, load and attach the BPF programs, and read what they count."""
+"""The attached BPF programs: what they follow, and what they count."""
 
 from __future__ import annotations
 
 import contextlib
-import os
 import time
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from numatrace.model.errors import CapabilityError
-from numatrace.record.bcc_import import find_bcc, import_bcc
 from numatrace.record.bpf_maps import BpfMap, online_possible_cpus
-from numatrace.record.plan import Plan, bpf_folder, program_text
+from numatrace.record.loader import Loading
 from numatrace.record.ring import Ring
 from numatrace.trace.schema import ring_dtype
+
+if TYPE_CHECKING:
+    from numatrace.record.plan import Plan
 
 Array = np.ndarray[Any, Any]
 
@@ -40,10 +40,11 @@ ZERO = np.zeros(1, "<u4")
 class Probes:
     """The loaded programs. From construction on, events of followed processes are recorded."""
 
-    def __init__(self, plan: Plan) -> None:
+    def __init__(self, plan: Plan, loading: Loading | None = None) -> None:
+        loading = loading or Loading(plan)
         self.plan = plan
         self.begin_ns = 0
-        self._bpf = _load(plan)
+        self._bpf = loading.result()
         size, procs = plan.max_threads, plan.max_procs
         self.procs = self._map("procs", "<i4", "u1", procs)
         self.threads = self._map("threads", "<i4", THREAD, size)
@@ -131,47 +132,3 @@ class Probes:
         for ring in self.rings.values():
             ring.close()
         self._bpf.cleanup()
-
-
-def _load(plan: Plan) -> Any:
-    """bcc's BPF object, compiled and attached. Raises CapabilityError."""
-    folder = find_bcc()
-    if folder is None:
-        raise CapabilityError("cannot trace", "bcc was not found", "run: numatrace doctor")
-    os.environ["BCC_KERNEL_SOURCE"] = str(bpf_folder() / "headers")
-    with _stderr_to_memory() as compiler_output:
-        try:
-            return import_bcc(folder).BPF(text=program_text().encode(), cflags=plan.cflags())
-        except Exception as error:  # bcc raises bare Exception
-            why = (compiler_output() or str(error))[:500]
-            raise CapabilityError(
-                "cannot load the BPF programs", why, "run: numatrace doctor"
-            ) from error
-
-
-@contextlib.contextmanager
-def _stderr_to_memory() -> Any:
-    """Catch what bcc's compiler and libbpf write to file descriptor 2.
-
-    Yields a function that returns the last lines of it.
-    """
-    catcher = os.memfd_create("bcc-stderr", os.MFD_CLOEXEC)
-    saved = os.dup(2)
-    os.dup2(catcher, 2)
-
-    def text() -> str:
-        lines = os.pread(catcher, 65_536, 0).decode("utf-8", "replace").splitlines()
-        errors = [line for line in lines if "error" in line.lower()] or lines[-3:]
-        return "; ".join(line.strip() for line in errors[:3])
-
-    try:
-        yield text
-    finally:
-        os.dup2(saved, 2)
-        os.close(saved)
-        os.close(catcher)
-
-
-def tracefs_mounted(tracefs: Path) -> bool:
-    """Whether tracefs is there: bcc builds tracepoint programs from its format files."""
-    return (tracefs / "events").is_dir()

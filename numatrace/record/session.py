@@ -5,19 +5,23 @@ from __future__ import annotations
 import os
 import resource
 import time
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
 from numatrace.record.documents import Documents
 from numatrace.record.drain import Drainer
+from numatrace.record.loader import Loading
 from numatrace.record.losses import FaultThinner, Losses
 from numatrace.record.memory import Memory
-from numatrace.record.options import Options
-from numatrace.record.plan import Plan
 from numatrace.record.probes import Probes
 from numatrace.record.targets import Targets
 from numatrace.record.totals import Totals
 from numatrace.trace.writer import TraceWriter
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from numatrace.record.options import Options
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,8 +50,10 @@ class Summary:
     """CPU time of the recorder and its helpers, user and system."""
     recorder_peak_bytes: int
     """Largest resident memory of the recorder, bcc's compiler included."""
+    attached_s: float
+    """From the start of the command until the targets' events were being recorded."""
     first_event_s: float | None
-    """From the start of the command to the first event in hand."""
+    """From the start of the command to the first single event in hand; None if none came."""
     server: str
     """Which process serves the model, and why it was taken for that."""
     notes: tuple[str, ...] = field(default=())
@@ -56,16 +62,21 @@ class Summary:
 class Session:
     """Follows the targets until told to stop: `start`, then `run`, then `finish`."""
 
-    def __init__(self, options: Options) -> None:
+    def __init__(self, options: Options, loading: Loading | None = None) -> None:
         self.options = options
-        self.started = options.started
+        self.began = self.ended = 0.0
         self.first_event_s: float | None = None
         self.stop_reason = ""
-        self.writer = TraceWriter.create(
-            options.output, force=options.force, owner=sudo_owner(os.environ)
-        )
+        loading = Loading(options.plan()) if loading is None else loading
         try:
-            self.probes = Probes(plan_for(options))
+            self.writer = TraceWriter.create(
+                options.output, force=options.force, owner=sudo_owner(os.environ)
+            )
+        except BaseException:
+            loading.cancel()
+            raise
+        try:
+            self.probes = Probes(loading.plan, loading)
         except BaseException:
             self.writer.abandon()
             raise
@@ -81,6 +92,7 @@ class Session:
         """Follow the targets, and write what is there at attach."""
         self.targets.attach(pids)
         self.probes.begin()
+        self.began = time.monotonic()
         self.documents.write_machine(self.probes.plan)
         for tgid in list(self.targets.threads):
             self._describe(tgid)
@@ -108,7 +120,7 @@ class Session:
         """Drain the rings, and go after what they say about processes and threads."""
         drained = self.drainer.drain()
         if self.first_event_s is None and self.drainer.records:
-            self.first_event_s = time.monotonic() - self.started
+            self.first_event_s = time.monotonic() - self.options.started
         self.thinner.saw(len(drained["fault"]))
         changes = self.targets.update(drained["sched"])
         for tgid in dict.fromkeys([*changes.born, *changes.execed]):
@@ -135,13 +147,14 @@ class Session:
     def finish(self) -> Summary:
         """Write what is left, close the file, unload the programs."""
         self.look()
-        self.memory.finish()
         self.probes.stop()
+        self.ended = time.monotonic()
         self.drainer.drain()
         self.totals.write(running=False)
         self.losses.write()
         self.losses.write_unsampled()
         self.documents.write_growth()
+        self.memory.finish()
         summary = self._summary()
         self.documents.write_end(summary)
         try:
@@ -159,7 +172,7 @@ class Session:
     def status(self) -> Status:
         """Where the recording stands now."""
         return Status(
-            elapsed_s=time.monotonic() - self.started,
+            elapsed_s=(self.ended or time.monotonic()) - self.began,
             rows=dict(self.writer.rows),
             faults=self.totals.faults,
             lost=self.losses.by_family(),
@@ -173,7 +186,7 @@ class Session:
 
     def _deadline(self) -> float:
         duration_s = self.options.duration_s
-        return float("inf") if duration_s is None else self.started + duration_s
+        return float("inf") if duration_s is None else self.began + duration_s
 
     def _check_end(self) -> None:
         if time.monotonic() >= self._deadline():
@@ -188,16 +201,11 @@ class Session:
             output=str(self.options.output),
             recorder_cpu_s=recorder_cpu_s(),
             recorder_peak_bytes=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+            attached_s=self.began - self.options.started,
             first_event_s=self.first_event_s,
             server=self.documents.server(self.memory.gguf_bytes()),
             notes=tuple(self.documents.notes),
         )
-
-
-def plan_for(options: Options) -> Plan:
-    """The BPF sizes for a recording."""
-    pages = options.ring_pages
-    return Plan(follow=options.follow, fault_ring_pages=pages, sched_ring_pages=pages)
 
 
 def recorder_cpu_s() -> float:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from numatrace.record.probes import Probes
-from numatrace.trace.writer import TraceWriter
+if TYPE_CHECKING:
+    from numatrace.record.probes import Probes
+    from numatrace.trace.writer import TraceWriter
 
 Array = np.ndarray[Any, Any]
 

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterator
-from pathlib import Path
-from typing import Any, BinaryIO, Self
+from typing import TYPE_CHECKING, Any, BinaryIO, Self
 
 import pyarrow as pa
 from pyarrow import ipc
@@ -14,6 +12,10 @@ from pyarrow import ipc
 from numatrace.model.errors import TraceError
 from numatrace.model.events import SCHEMA_VERSION
 from numatrace.trace.schema import KINDS, VERSION_KEY, arrow_schema
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
 
 MAGIC = b"ARROW1"
 STREAM_OFFSET = 8
@@ -82,7 +84,8 @@ class Trace:
         if error is not None and lost > 0:
             reason = f"the next batch is cut or damaged ({type(error).__name__})"
         self.problems.append(
-            f"the file ends early: {reason}; {good_bytes:,} of {self.size_bytes:,} bytes could be read"
+            f"the file ends early: {reason}; "
+            f"{good_bytes:,} of {self.size_bytes:,} bytes could be read"
         )
 
     def _has_footer(self) -> bool:
@@ -123,10 +126,14 @@ def _open_file(path: Path) -> BinaryIO:
         # Without O_NONBLOCK a named pipe would wait for a writer.
         file = os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb")
     except OSError as error:
-        raise TraceError(what, error.strerror or str(error), "check the name of the trace") from error
+        raise TraceError(
+            what, error.strerror or str(error), "check the name of the trace"
+        ) from error
     if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
         file.close()
-        raise TraceError(what, "it is not a regular file", "give a file written by numatrace record")
+        raise TraceError(
+            what, "it is not a regular file", "give a file written by numatrace record"
+        )
     return file
 
 
@@ -149,7 +156,9 @@ def _schema_version(path: Path, schema: pa.Schema) -> int:
     raw = (schema.metadata or {}).get(VERSION_KEY)
     if raw is None or not raw.isdigit() or len(raw) > 6:
         raise TraceError(
-            what, "an Arrow file, but not a numatrace trace", "give a file written by numatrace record"
+            what,
+            "an Arrow file, but not a numatrace trace",
+            "give a file written by numatrace record",
         )
     version = int(raw)
     if version > SCHEMA_VERSION:

@@ -4,21 +4,24 @@ from __future__ import annotations
 
 import contextlib
 import os
-import stat
-from collections.abc import Iterable, Mapping
-from io import RawIOBase
-from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import pyarrow as pa
 from pyarrow import ipc
 
 from numatrace import __version__
-from numatrace.model.errors import TraceError, UsageError
+from numatrace.model.errors import TraceError
 from numatrace.model.events import COLUMN, COLUMNS, EVENT
+from numatrace.trace.output import check_output, disk_error
 from numatrace.trace.schema import ARROW_TYPES, KINDS, arrow_schema
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+    from io import RawIOBase
+    from pathlib import Path
+    from types import TracebackType
+
 
 class TraceWriter:
     """One trace file being written.
@@ -42,13 +45,15 @@ class TraceWriter:
             self._ipc = ipc.new_file(pa.PythonFile(self._file, "w"), self._schema, options=options)
 
     @classmethod
-    def create(cls, path: Path, *, force: bool = False, owner: tuple[int, int] | None = None) -> Self:
+    def create(
+        cls, path: Path, *, force: bool = False, owner: tuple[int, int] | None = None
+    ) -> Self:
         """Open a new trace, mode 0600, owned by `owner` (uid, gid) where given.
 
         Raises UsageError when the file exists (without `force`), is a symbolic link or no regular
         file, or when its folder is missing; TraceError when the system refuses.
         """
-        check_target(path, force=force)
+        check_output(path, force=force)
         temporary = path.with_name(f".{path.name}.{os.getpid()}")
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
         try:
@@ -56,7 +61,7 @@ class TraceWriter:
             if owner is not None:
                 os.fchown(fd, *owner)
         except OSError as error:
-            raise _disk_error(path, error) from error
+            raise disk_error(path, error) from error
         try:
             return cls(path, fd, temporary)
         except TraceError:
@@ -130,7 +135,7 @@ class TraceWriter:
         self._broken = True
         with contextlib.suppress(OSError, ValueError):
             os.ftruncate(self._file.raw.fileno(), self._good_bytes)
-        return _disk_error(self.path, error)
+        return disk_error(self.path, error)
 
 
 class _Sink:
@@ -169,35 +174,13 @@ class _Disk:
         return None
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        tb: TracebackType | None,
     ) -> None:
         if isinstance(error, OSError):
             raise self.writer.fail(error) from error
-
-
-def check_target(path: Path, *, force: bool) -> None:
-    """Raise UsageError unless a trace may be written to `path`."""
-    what = f"cannot write {path}"
-    if not path.parent.is_dir():
-        raise UsageError(what, f"there is no folder {path.parent}", "create it or choose another -o")
-    try:
-        mode = path.lstat().st_mode
-    except FileNotFoundError:
-        return
-    except OSError as error:
-        raise _disk_error(path, error) from error
-    if not stat.S_ISREG(mode):
-        raise UsageError(what, "it is a link, a folder or a device", "choose another file with -o")
-    if not force:
-        raise UsageError(what, "it exists already", "choose another -o FILE, or overwrite with --force")
-
-
-def _disk_error(path: Path, error: OSError) -> TraceError:
-    reason = error.strerror or str(error)
-    todo = "free some space or choose another disk with -o; what was written before can be analyzed"
-    if isinstance(error, PermissionError):
-        todo = "choose a folder that you may write to with -o"
-    return TraceError(f"cannot write {path}", reason, todo)
 
 
 def _column(name: str, type_: str, parts: list[tuple[str, int, dict[str, Any]]]) -> pa.Array:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
@@ -15,6 +15,9 @@ from numatrace.model.events import EVENT
 from numatrace.record.plan import Plan
 from numatrace.record.probes import Probes
 from numatrace.record.stimulus import Stimulus
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 pytestmark = pytest.mark.kernel
 
@@ -73,8 +76,8 @@ def test_faults_equal_the_kernels_count(armed: Armed) -> None:
     probes, stimulus = armed
 
     def kernel_count() -> int:
-        with open(f"/proc/{stimulus.pid}/stat", "rb") as file:
-            fields = file.read().rpartition(b")")[2].split()
+        stat = Path(f"/proc/{stimulus.pid}/stat").read_bytes()
+        fields = stat.rpartition(b")")[2].split()
         return int(fields[7]) + int(fields[9])
 
     before, counted = kernel_count(), fault_total(probes)[0]
@@ -171,11 +174,15 @@ def test_other_processes_leave_no_trace(armed: Armed) -> None:
 
 
 def test_programs_are_gone_after_close() -> None:
-    """The oracle is bpf(2)'s own list of program ids, as seen through our open descriptors."""
-    before = set(os.listdir("/proc/self/fd"))
+    """No descriptor of a program, map or event is left: the kernel frees what nobody holds."""
+
+    def descriptors() -> set[str]:
+        return {entry.name for entry in Path("/proc/self/fd").iterdir()}
+
+    before = descriptors()
     probes = Probes(Plan())
-    assert len(set(os.listdir("/proc/self/fd")) - before) > 10
+    assert len(descriptors() - before) > 10
     probes.stop()
     probes.close()
-    left = set(os.listdir("/proc/self/fd")) - before
+    left = descriptors() - before
     assert len(left) <= 1, left

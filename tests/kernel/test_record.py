@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pyarrow.compute as pc
 import pytest
@@ -18,7 +19,8 @@ from pyarrow import Table, ipc
 from numatrace.record.stimulus import Stimulus
 from numatrace.trace.reader import Trace
 
-from .conftest import Record
+if TYPE_CHECKING:
+    from .conftest import Record
 
 pytestmark = pytest.mark.kernel
 
@@ -93,7 +95,9 @@ def test_the_end_of_the_targets_ends_it(record: Record, tmp_path: Path) -> None:
 
 def test_a_command_is_followed_from_its_first_instruction(record: Record, tmp_path: Path) -> None:
     """Its child is born during the recording, and touches 2,000 pages of its own."""
-    child = "import mmap; m = mmap.mmap(-1, 2000 * 4096); [m.write(b'x' * 4096) for _ in range(2000)]"
+    child = (
+        "import mmap; m = mmap.mmap(-1, 2000 * 4096); [m.write(b'x' * 4096) for _ in range(2000)]"
+    )
     parent = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {child!r}])"
     finish(record("--", sys.executable, "-c", parent))
     table = table_of(tmp_path / "trace.arrow")
@@ -192,7 +196,9 @@ def test_a_target_that_goes_at_once(record: Record, tmp_path: Path) -> None:
         assert "the last target ended" in out
 
 
-def test_a_full_disk_is_an_error_that_keeps_what_was_written(record: Record, tmp_path: Path) -> None:
+def test_a_full_disk_is_an_error_that_keeps_what_was_written(
+    record: Record, tmp_path: Path
+) -> None:
     disk = tmp_path / "disk"
     disk.mkdir()
     subprocess.run(["mount", "-t", "tmpfs", "-o", "size=96k", "tmpfs", disk], check=True)

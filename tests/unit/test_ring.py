@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import mmap
 import os
-from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
@@ -12,6 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from numatrace.record.ring import BUSY, DISCARD, Ring
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 RECORD = np.dtype([("value", "<u8"), ("pad", "<u8")])
 STRIDE = 8 + RECORD.itemsize

@@ -6,8 +6,7 @@ import contextlib
 import errno
 import os
 import stat
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import duckdb
 import numpy as np
@@ -24,6 +23,9 @@ from numatrace.model.events import COLUMN, EVENTS, SCHEMA_VERSION
 from numatrace.trace.reader import Trace
 from numatrace.trace.schema import VERSION_KEY, arrow_schema
 from numatrace.trace.writer import TraceWriter
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 VALUES: dict[str, st.SearchStrategy[Any]] = {
     "u64": st.integers(0, 2**64 - 1),
@@ -50,7 +52,9 @@ def a_trace(path: Path, batches: int = 3, *, close: bool = True) -> TraceWriter:
     for n in range(batches):
         writer.add_rows("system", [{"t_ns": n, "name": "topology", "value": "{}" * n}])
         tids = np.arange(5, dtype="<i4")
-        writer.add_columns("oncpu", {"t_ns": n, "tgid": 7, "tid": tids, "node": 0, "oncpu_ns": 1}, 5)
+        writer.add_columns(
+            "oncpu", {"t_ns": n, "tgid": 7, "tid": tids, "node": 0, "oncpu_ns": 1}, 5
+        )
         writer.add_columns("fault", {"t_ns": n, "addr": np.array([2**63 + n], "<u8")}, 1)
         writer.flush()
         writer.publish()
@@ -83,7 +87,7 @@ def test_what_is_written_is_read(
             writer.flush()
     writer.close()
     expected = [
-        {name: None for name in COLUMN} | {"kind": kind} | row for kind, rows in parts for row in rows
+        dict.fromkeys(COLUMN) | {"kind": kind} | row for kind, rows in parts for row in rows
     ]
     assert read(path) == (expected, [])
 
@@ -113,7 +117,9 @@ def test_cut_at_any_byte_is_a_clear_error_or_whole_batches(tmp_path: Path) -> No
 
 @settings(max_examples=150, deadline=None)
 @given(data=st.data())
-def test_damaged_bytes_never_crash(tmp_path_factory: pytest.TempPathFactory, data: st.DataObject) -> None:
+def test_damaged_bytes_never_crash(
+    tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
+) -> None:
     path = tmp_path_factory.mktemp("t") / "trace.arrow"
     a_trace(path)
     raw = bytearray(path.read_bytes())

@@ -23,9 +23,10 @@ SPILL = 0.05
 def look(situation: Situation) -> Finding | None:
     """Return the finding, or None.
 
-    It is not C2 when it is C1: weights on one node that has no CPUs, or threads on several nodes
-    that nothing keeps away from the weights' node. Nor when something else explains the placement: a memory policy that names the threads'
-    nodes while the page cache lies elsewhere, or threads' nodes that were too small.
+    It is not C2 when it is C1: weights on a node without CPUs, or threads on several nodes that
+    nothing keeps away from the weights' node. Nor when something else explains the placement: a
+    memory policy that names the threads' nodes while the page cache lies elsewhere, or threads'
+    nodes that were too small.
     """
     remote = situation.remote
     nodes = main_nodes(situation.compute_parts)

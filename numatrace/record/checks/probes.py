@@ -25,6 +25,7 @@ READ_PAGES = 100
 BURN_NS = 100_000_000
 BURN_TOLERANCE = 0.05
 """Share by which time on CPU may differ from schedstat, which leaves out time in interrupts."""
+BURN_TRIES = 3
 HOPS = 23
 
 ACCESS_WRITE = 1
@@ -163,20 +164,31 @@ def fire_kernel_faults(range_: Range) -> Capability:
 
 
 def fire_oncpu(range_: Range) -> Capability:
-    """A thread that computes, yields and sleeps: its time against the scheduler's own."""
-    range_.child.settle()
-    probe_before, kernel_before = range_.oncpu_ns(), range_.child.schedstat_ns()
-    range_.child.burn(BURN_NS)
-    range_.child.settle()
-    probe_ns = range_.oncpu_ns() - probe_before
-    kernel_ns = range_.child.schedstat_ns() - kernel_before
+    """A thread that computes, yields and sleeps: its time against the scheduler's own.
+
+    Tried again when it is off: the kernel drops a switch now and then while others trace too.
+    """
+    for _ in range(BURN_TRIES):
+        probe_ns, kernel_ns = _burn(range_)
+        right = abs(probe_ns - kernel_ns) <= BURN_TOLERANCE * kernel_ns
+        if right:
+            break
     return _result(
         "oncpu",
         "time on CPU",
         f"{probe_ns / 1e6:.1f} ms of {kernel_ns / 1e6:.1f} ms seen",
-        right=abs(probe_ns - kernel_ns) <= BURN_TOLERANCE * kernel_ns,
-        wanted=f"{kernel_ns / 1e6:.1f} ms, by /proc/{range_.child.pid}/schedstat,",
+        right=right,
+        wanted=f"{kernel_ns / 1e6:.1f} ms, the growth of the thread's schedstat,",
     )
+
+
+def _burn(range_: Range) -> tuple[int, int]:
+    """Time on CPU of one burn in nanoseconds: by the probe, and by the scheduler."""
+    range_.child.settle()
+    probe_before, kernel_before = range_.oncpu_ns(), range_.child.schedstat_ns()
+    range_.child.burn(BURN_NS)
+    range_.child.settle()
+    return range_.oncpu_ns() - probe_before, range_.child.schedstat_ns() - kernel_before
 
 
 def fire_lifecycle(range_: Range) -> Capability:

@@ -1,0 +1,182 @@
+"""The answer: a fix, healthy, one node only, or withheld because the trace cannot carry one."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from numatrace.analyze import evidence
+from numatrace.analyze.causes.base import REMOTE_SHARE, main_nodes, share_on
+from numatrace.model.report import Evidence, Figure, Verdict
+from numatrace.model.units import (
+    format_bytes,
+    format_count,
+    format_nodes,
+    format_ns,
+    format_share,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numatrace.analyze.situation import Situation
+    from numatrace.model.report import Finding, LossView
+    from numatrace.model.topology import Topology
+
+LOSS_SHARE = 0.05
+"""Above this share of lost events of a family, what was kept may not be what happened."""
+IDLE_SHARE = 0.05
+"""Below this share of one CPU, over the recording, a server did not serve: one short answer in ten
+seconds takes more, waiting for requests takes less than a tenth of it."""
+FEW_NS = 20_000_000
+"""Less CPU time than this is five ticks of a 250 Hz kernel: too little to say where threads run."""
+UNEVEN_SHARE = 0.25
+"""Weights are spread as long as no node is this far from its even part, or from its part of the
+threads' time. On two nodes that is where C1 begins."""
+
+
+def early_verdict(
+    topology: Topology | None, losses: Sequence[LossView], situation: Situation | None
+) -> Verdict | None:
+    """Return the verdict that needs no look at causes, or None."""
+    if topology is None:
+        return _withheld("The trace does not say what nodes the machine has.", [_again()])
+    if not topology.has_numa:
+        return _one_node(topology)
+    return _lost(losses) or _too_little(situation)
+
+
+def verdict(situation: Situation, findings: Sequence[Finding]) -> Verdict:
+    """Return the verdict of a situation that has enough in it to judge by."""
+    if findings:
+        return Verdict("fix", findings[0].sentence, findings[0].evidence)
+    remote = situation.remote
+    if remote is not None and remote.value <= REMOTE_SHARE:
+        return _bound(situation, remote)
+    if _is_spread(situation):
+        return _spread(situation)
+    return _unexplained(situation)
+
+
+def _one_node(topology: Topology) -> Verdict:
+    node = topology.nodes[0]
+    cpus = format_count(len(node.cpus), "CPU")
+    text = f"Node {node.node} has all of the machine's {cpus} and {format_bytes(node.total_bytes)}."
+    return Verdict(
+        "one-node",
+        "This machine has one node: all of its memory is local, nothing is remote here.",
+        (Evidence(text, (Figure(node.total_bytes, "bytes", "counter"),)),),
+    )
+
+
+def _lost(losses: Sequence[LossView]) -> Verdict | None:
+    bad = [loss for loss in losses if loss.lost_share > LOSS_SHARE]
+    if not bad:
+        return None
+    worst = max(bad, key=lambda loss: (loss.lost_share, loss.family))
+    return _withheld(
+        f"{format_share(worst.lost_share)} of the {worst.family} events were lost"
+        f" ({worst.lost:,} of {worst.recorded:,}): what was kept may not be what happened.",
+        [
+            *(
+                Evidence(
+                    f"{loss.family}: {loss.lost:,} of {loss.recorded:,} events lost.",
+                    (Figure(loss.lost, "events", "counter"),),
+                )
+                for loss in bad
+            ),
+            Evidence("Record again with larger buffers: numatrace record --ring-pages 4096 …"),
+        ],
+    )
+
+
+def _too_little(situation: Situation | None) -> Verdict | None:
+    if situation is None:
+        return _withheld("The trace holds no process that could be judged.", [_again()])
+    load = "Record again while the server answers requests, for 10 seconds or more."
+    if not situation.duration_ns or not situation.compute_ns:
+        return _withheld("The trace does not say where any thread ran.", [Evidence(load)])
+    if _is_idle(situation):
+        used, span = format_ns(situation.server_ns), format_ns(situation.duration_ns)
+        return _withheld(
+            f"The server was idle: it used {used} of CPU time in {span}, too little to judge by.",
+            [
+                Evidence(
+                    f"CPU time of the server: {used}.",
+                    (Figure(situation.server_ns, "ns", "counter"),),
+                ),
+                Evidence(load),
+            ],
+        )
+    if not situation.weights.present_bytes:
+        return _withheld(
+            "The trace does not say where any of the server's weights lie.",
+            [Evidence("Record again once the model is loaded.")],
+        )
+    return None
+
+
+def _is_idle(situation: Situation) -> bool:
+    least = max(FEW_NS, IDLE_SHARE * situation.duration_ns)
+    return situation.server_ns < least
+
+
+def _is_spread(situation: Situation) -> bool:
+    """Whether the weights lie on the nodes of the threads, evenly or as the threads' time does.
+
+    Then no other placement of single copies has far fewer remote reads, as long as the threads run
+    on all of these nodes.
+    """
+    nodes = main_nodes(situation.compute_parts)
+    parts, times = situation.weights.parts, situation.compute_parts
+    if len(nodes) < 2 or share_on(parts, nodes) < 1.0 - REMOTE_SHARE:
+        return False
+    uneven = max(abs(parts.get(node, 0.0) - 1 / len(nodes)) for node in nodes)
+    unlike = max(abs(parts.get(node, 0.0) - times[node]) for node in nodes)
+    return min(uneven, unlike) <= UNEVEN_SHARE
+
+
+def _bound(situation: Situation, remote: Figure) -> Verdict:
+    nodes = format_nodes(main_nodes(situation.compute_parts))
+    return Verdict(
+        "healthy",
+        f"Healthy: threads and {situation.weights.name} are together on {nodes}"
+        f" ({format_share(remote.value)} of reads expected to be remote).",
+        _reasons(situation),
+    )
+
+
+def _spread(situation: Situation) -> Verdict:
+    share = situation.remote.value if situation.remote is not None else 0.0
+    nodes = format_nodes(main_nodes(situation.compute_parts))
+    return Verdict(
+        "healthy",
+        f"Healthy: {situation.weights.name} and threads are both spread over {nodes}. That"
+        f" {format_share(share)} of the reads are remote is the price of spreading.",
+        _reasons(situation),
+    )
+
+
+def _unexplained(situation: Situation) -> Verdict:
+    share = situation.remote.value if situation.remote is not None else 0.0
+    return _withheld(
+        f"{format_share(share)} of weight reads are expected to be remote, and no cause that this"
+        " version knows explains it.",
+        list(_reasons(situation)),
+    )
+
+
+def _reasons(situation: Situation) -> tuple[Evidence, ...]:
+    return (
+        evidence.weights_by_node(situation),
+        evidence.threads_by_node(situation),
+        evidence.remote(situation),
+        *evidence.constraints(situation),
+    )
+
+
+def _withheld(sentence: str, reasons: list[Evidence]) -> Verdict:
+    return Verdict("withheld", sentence, tuple(reasons))
+
+
+def _again() -> Evidence:
+    return Evidence("Record again, and let the recording end by itself.")

@@ -1,0 +1,153 @@
+"""The map of a report, second part: threads, and what they are expected to read remotely."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from typing import TYPE_CHECKING
+
+from numatrace.model.units import format_count, format_ns, format_share
+from numatrace.render.answer import process_name
+from numatrace.render.layout import INDENT, Column, bullets, heading, paint, paragraph, table
+from numatrace.render.split import NOTHING, Split, count_cell
+from numatrace.render.width import clean, clip_middle
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from numatrace.model.report import Figure, Report, ShareView, ThreadView
+    from numatrace.render.options import RenderOptions
+
+SHARE_REGIONS = 4
+"""Regions that fit beside one another, each with an interval."""
+LETTERS = "ABCD"
+LIMITS_SHOWN = 3
+MODEL = (
+    "Computed, not measured: 100 % less the sum over all nodes of (part of the thread's CPU time) x"
+    " (part of the memory there). It is right if the thread reads all of the memory alike."
+)
+
+Key = tuple[int, int]
+RegionKey = tuple[int, str, int]
+
+
+def threads(report: Report, options: RenderOptions) -> list[str]:
+    """Return the threads with the most CPU time: where they ran, moves and faults."""
+    if not report.threads:
+        return []
+    shown, rest = report.threads[: options.rows], report.threads[options.rows :]
+    split = Split(report, (thread.oncpu_ns for thread in report.threads))
+    balanced = any(thread.balance_moves for thread in shown)
+    lines = [heading("Threads: where they ran", options)]
+    for tgid, group in _by_process(shown, report):
+        if len(report.processes) > 1:
+            lines += ["", *paragraph(f"of {process_name(report, tgid)}:", options)]
+        rows = [_thread(thread, split, balanced=balanced) for thread in group]
+        lines += ["", *table(_thread_heads(split, balanced=balanced), rows, options)]
+    if rest:
+        time = format_ns(sum(sum(thread.oncpu_ns.values()) for thread in rest))
+        more = format_count(len(rest), "more thread")
+        lines += paragraph(f"and {more} with {time} of CPU time together", options)
+    text = "Moves: how often it began to run on another node. Faults: page faults, all counted."
+    if balanced:
+        text += " Balanced: moves that the kernel's NUMA balancing made."
+    lines += [paint(row, "faint", options) for row in paragraph(text, options)]
+    return lines + bullets(_limits(report, shown), options)
+
+
+def shares(report: Report, options: RenderOptions) -> list[str]:
+    """Return the expected remote share of threads by regions, as a matrix."""
+    if not report.shares:
+        return []
+    lines = [heading("Expected remote reads of the compute threads", options), ""]
+    lines += paragraph(MODEL, options)
+    by_process: defaultdict[int, list[ShareView]] = defaultdict(list)
+    for share in report.shares:
+        by_process[share.tgid].append(share)
+    for group in by_process.values():
+        lines += ["", *_matrix(group, report, options)]
+    return lines
+
+
+def _by_process(
+    shown: Sequence[ThreadView], report: Report
+) -> Iterable[tuple[int, list[ThreadView]]]:
+    """Return threads by process, the server's first."""
+    groups: defaultdict[int, list[ThreadView]] = defaultdict(list)
+    for thread in shown:
+        groups[thread.tgid].append(thread)
+    servers = {process.tgid for process in report.processes if process.is_server}
+    return sorted(groups.items(), key=lambda item: item[0] not in servers)
+
+
+def _thread_heads(split: Split, *, balanced: bool) -> list[Column]:
+    heads = [Column("thread"), Column("name", right=False, least=8), Column("role", right=False)]
+    heads += [Column("CPU time"), *split.heads, Column("moves")]
+    return [*heads, *([Column("balanced")] if balanced else []), Column("faults")]
+
+
+def _thread(thread: ThreadView, split: Split, *, balanced: bool) -> list[str]:
+    role = thread.role + (f" x{thread.members}" if thread.members > 1 else "")
+    cells = [str(thread.tid), thread.comm or NOTHING, role]
+    cells += [format_ns(sum(thread.oncpu_ns.values())), *split.cells(thread.oncpu_ns)]
+    counts = [thread.moves, *([thread.balance_moves] if balanced else []), thread.faults]
+    return cells + [count_cell(count) for count in counts]
+
+
+def _limits(report: Report, shown: Sequence[ThreadView]) -> list[str]:
+    """Say which of the shown threads may run on other CPUs than their process."""
+    usual = {process.tgid: process.allowed_cpus for process in report.processes}
+    found: defaultdict[str, list[str]] = defaultdict(list)
+    for thread in shown:
+        if thread.allowed_cpus and thread.allowed_cpus != usual.get(thread.tgid, ""):
+            found[thread.allowed_cpus].append(str(thread.tid))
+    texts = [
+        f"{'Threads' if len(tids) > 1 else 'Thread'} {', '.join(tids)}: allowed on CPUs"
+        f" {clip_middle(clean(cpus), 40)}"
+        for cpus, tids in found.items()
+    ]
+    rest = len(texts) - LIMITS_SHOWN
+    return texts[:LIMITS_SHOWN] + ([f"and {rest} more sets of allowed CPUs"] if rest > 0 else [])
+
+
+def _matrix(group: list[ShareView], report: Report, options: RenderOptions) -> list[str]:
+    """Return one process's threads by regions; regions have letters, their names are above."""
+    cells: defaultdict[Key, dict[RegionKey, Figure]] = defaultdict(dict)
+    seen: Counter[tuple[int, int, str]] = Counter()
+    for share in group:
+        # Two regions may have the same label: they are told apart by their order.
+        place = seen[share.tgid, share.tid, share.region]
+        seen[share.tgid, share.tid, share.region] += 1
+        region = (share.tgid, share.region, place)
+        cells[share.tgid, share.tid][region] = share.remote_share
+    regions = list(dict.fromkeys(region for row in cells.values() for region in row))
+    shown = dict(zip(LETTERS, regions[:SHARE_REGIONS], strict=False))
+    lines = [_legend(letter, key[1], options) for letter, key in shown.items()]
+    if len(regions) > len(shown):
+        more = format_count(len(regions) - len(shown), "smaller region is", "smaller regions are")
+        lines += paragraph(f"{more} left out; --json has them.", options)
+    names = {(thread.tgid, thread.tid): thread.comm for thread in report.threads}
+    heads = [Column("thread"), Column("name", right=False, least=8), *map(Column, shown)]
+    rows = [
+        [str(key[1]), names.get(key, ""), *(_share_cell(row.get(key_)) for key_ in shown.values())]
+        for key, row in list(cells.items())[: options.rows]
+    ]
+    lines += ["", *table(heads, rows, options)]
+    if len(cells) > options.rows:
+        more = format_count(len(cells) - options.rows, "more thread")
+        lines += paragraph(f"and {more}", options)
+    return lines
+
+
+def _legend(letter: str, label: str, options: RenderOptions) -> str:
+    first = f"{INDENT}{letter}  "
+    return first + clip_middle(clean(label), options.columns - len(first))
+
+
+def _share_cell(figure: Figure | None) -> str:
+    """Return `48 %`, with its interval where it has one: `48 % (46-50)`."""
+    if figure is None:
+        return NOTHING
+    text = format_share(figure.value)
+    if figure.low is None or figure.high is None:
+        return text
+    return f"{text} ({100 * figure.low:.0f}-{100 * figure.high:.0f})"

@@ -1,0 +1,86 @@
+"""The first part of a report: the verdict and what was found."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from numatrace.render.layout import INDENT, bullets, heading, paint, paragraph, wrap
+from numatrace.render.width import clean, clip
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from numatrace.model.report import Evidence, Finding, Report
+    from numatrace.render.options import RenderOptions
+
+STYLE = {"fix": "bad", "withheld": "bad", "healthy": "good", "one-node": "good"}
+NODES = (
+    "A node is a part of the machine with memory of its own and, as a rule, CPUs; memory of another"
+    " node than the one a thread runs on is remote: it can be used, but takes longer to reach."
+)
+ONE_NODE = (
+    "A node is a part of the machine with memory of its own and, as a rule, CPUs. This machine has"
+    " one, so no memory is remote, that is, on another node and slower to reach."
+)
+NAME_COLUMNS = 24
+
+
+def verdict(report: Report, options: RenderOptions) -> list[str]:
+    """Return the answer, what it rests on, and the two words that a reader has to know."""
+    rows = wrap(report.verdict.sentence, options.columns)
+    lines = [paint(row, STYLE.get(report.verdict.kind, "bold"), options) for row in rows]
+    shown = {evidence.text for finding in report.findings for evidence in finding.evidence}
+    reasons = [each for each in report.verdict.reasons if each.text not in shown]
+    if reasons:
+        lines += ["", *_evidence(reasons, options)]
+    words = ONE_NODE if len(report.machine.nodes) == 1 else NODES
+    lines += ["", *(paint(row, "faint", options) for row in wrap(words, options.columns))]
+    if report.provenance.problems:
+        text = "The trace is damaged or incomplete: see the end of this report."
+        lines += ["", *wrap(text, options.columns)]
+    return lines
+
+
+def findings(report: Report, options: RenderOptions) -> list[str]:
+    """Return every cause with what shows it."""
+    if not report.findings:
+        return []
+    lines = [heading("What was found", options)]
+    for finding in report.findings:
+        lines += ["", *_finding(finding, process_name(report, finding.tgid), options)]
+    return lines
+
+
+def remarks(report: Report, options: RenderOptions) -> list[str]:
+    """Return the report's own notes."""
+    if not report.notes:
+        return []
+    return [heading("Remarks", options), "", *bullets(report.notes, options)]
+
+
+def process_name(report: Report, tgid: int) -> str:
+    """Return `llama-server (pid 4711)`."""
+    names = (process.name for process in report.processes if process.tgid == tgid)
+    name = clip(clean(next(names, "")), NAME_COLUMNS)
+    return f"{name} (pid {tgid})" if name else f"pid {tgid}"
+
+
+def _finding(finding: Finding, process: str, options: RenderOptions) -> list[str]:
+    name = f"{finding.cause}, {finding.name}"
+    head = paragraph(f"{name}: {process}; confidence {finding.confidence}", options)
+    lines = [paint(row, "bold", options) for row in head]
+    lines += paragraph(finding.sentence, options, INDENT * 2)
+    lines += _evidence(finding.evidence, options, INDENT * 2)
+    return lines + bullets((f"Note: {note}" for note in finding.notes), options, INDENT * 2)
+
+
+def _evidence(
+    evidence: Iterable[Evidence], options: RenderOptions, indent: str = INDENT
+) -> list[str]:
+    return bullets(map(_sourced, evidence), options, indent)
+
+
+def _sourced(evidence: Evidence) -> str:
+    """Return the sentence, and in brackets where its figures come from."""
+    sources = dict.fromkeys(figure.source for figure in evidence.figures)
+    return f"{evidence.text} [{', '.join(sources)}]" if sources else evidence.text

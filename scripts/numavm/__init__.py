@@ -1,0 +1,5 @@
+"""The parts of `scripts/numa-vm`. Standard library only: it runs before anything is installed."""
+
+
+class VmError(Exception):
+    """The machine could not be set up or did not run; the text says what, why and what to do."""
