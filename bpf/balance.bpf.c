@@ -25,7 +25,7 @@ static __always_inline void on_balance(__s32 tid, __s32 from_node, __s32 node, _
 TRACEPOINT_PROBE(sched, sched_move_numa)
 {
 	on_balance(args->pid, args->src_nid, args->dst_nid, BALANCE_MOVED);
-	return 0;
+	return KEEP;
 }
 #endif
 
@@ -34,7 +34,7 @@ TRACEPOINT_PROBE(sched, sched_swap_numa)
 {
 	on_balance(args->src_pid, args->src_nid, args->dst_nid, BALANCE_SWAPPED);
 	on_balance(args->dst_pid, args->dst_nid, args->src_nid, BALANCE_SWAPPED);
-	return 0;
+	return KEEP;
 }
 #endif
 
@@ -42,6 +42,6 @@ TRACEPOINT_PROBE(sched, sched_swap_numa)
 TRACEPOINT_PROBE(sched, sched_stick_numa)
 {
 	on_balance(args->src_pid, args->src_nid, args->dst_nid, BALANCE_STUCK);
-	return 0;
+	return KEEP;
 }
 #endif

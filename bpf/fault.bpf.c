@@ -56,7 +56,7 @@ static __always_inline __u64 due_faults(void)
 	return weight;
 }
 
-static __always_inline int on_fault(unsigned long addr, unsigned long ip, unsigned long error, __u8 mode)
+static __always_inline void on_fault(unsigned long addr, unsigned long ip, unsigned long error, __u8 mode)
 {
 	__u64 pid_tgid = bpf_get_current_pid_tgid();
 	__s32 tgid = pid_tgid >> 32;
@@ -65,16 +65,16 @@ static __always_inline int on_fault(unsigned long addr, unsigned long ip, unsign
 	__u64 weight;
 
 	if (!followed(tgid))
-		return 0;
+		return;
 	node = bpf_get_numa_node_id();
 	count_fault(tgid, (__s32)pid_tgid, node, mode != 0);
 	weight = due_faults();
 	if (!weight)
-		return 0;
+		return;
 	r = fault_ring.ringbuf_reserve(sizeof(*r));
 	if (!r) {
 		lose(LOSS_FAULT_RING, weight);
-		return 0;
+		return;
 	}
 	__builtin_memset(r, 0, sizeof(*r));
 	r->t_ns = bpf_ktime_get_ns();
@@ -89,18 +89,18 @@ static __always_inline int on_fault(unsigned long addr, unsigned long ip, unsign
 	r->access = mode | (error & ERROR_WRITE ? ACCESS_WRITE : 0) |
 		    (error & ERROR_INSTRUCTION ? ACCESS_INSTRUCTION : 0);
 	fault_ring.ringbuf_submit(r, BPF_RB_NO_WAKEUP);
-	return 0;
 }
 
 TRACEPOINT_PROBE(exceptions, page_fault_user)
 {
-	return on_fault(args->address, args->ip, args->error_code, 0);
+	on_fault(args->address, args->ip, args->error_code, 0);
+	return KEEP;
 }
 
 /* Faults that the kernel takes on a followed process's behalf: read() into fresh memory. */
 TRACEPOINT_PROBE(exceptions, page_fault_kernel)
 {
-	if (args->address >> 63)
-		return 0; /* a kernel address: not the process's memory */
-	return on_fault(args->address, args->ip, args->error_code, ACCESS_KERNEL);
+	if (!(args->address >> 63)) /* else a kernel address: not the process's memory */
+		on_fault(args->address, args->ip, args->error_code, ACCESS_KERNEL);
+	return KEEP;
 }

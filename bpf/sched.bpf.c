@@ -68,33 +68,15 @@ static __always_inline void add_oncpu(struct thread *t, __s32 tid, __s32 node, _
 		lose(LOSS_ONCPU_MAP, 1);
 }
 
-static __always_inline void switch_out(struct running *now, __s32 tid, __s32 node, __u64 t_ns)
-{
-	struct thread *t = threads.lookup(&tid);
-	int zero = 0;
-	__u64 *begin = begin_ns.lookup(&zero);
-	__u64 start_ns = now->start_ns;
-
-	if (!t || !begin || !*begin)
-		return;
-	t->last_node = node;
-	if (start_ns < *begin)
-		start_ns = *begin;
-	if (t_ns > start_ns)
-		add_oncpu(t, tid, node, t_ns - start_ns);
-}
-
 /* A move is counted when the thread runs again on another node: that is when its memory turns
  * remote. sched_migrate_task also fires for moves that are undone before the thread runs. */
-static __always_inline void switch_in(__s32 tid, __s32 node)
+static __always_inline void runs_on(struct thread *t, __s32 tid, __s32 node)
 {
-	struct thread *t = threads.lookup(&tid);
+	__s32 from = t->last_node;
 	struct sched_record *r;
-	__s32 from;
 
-	if (!t || t->last_node == node)
+	if (from == node)
 		return;
-	from = t->last_node;
 	t->last_node = node;
 	if (from == NODE_UNKNOWN)
 		return;
@@ -105,6 +87,37 @@ static __always_inline void switch_in(__s32 tid, __s32 node)
 	sched_ring.ringbuf_submit(r, BPF_RB_NO_WAKEUP);
 }
 
+static __always_inline void switch_out(struct running *now, __s32 tid, __s32 node, __u64 t_ns)
+{
+	struct thread *t = threads.lookup(&tid);
+	int zero = 0;
+	__u64 *begin = begin_ns.lookup(&zero);
+	__u64 start_ns = now->start_ns;
+
+	if (!t || !begin || !*begin)
+		return;
+	runs_on(t, tid, node);
+	/* The kernel runs no tracing program on a CPU that is in one already, or in a bpf(2) call, even
+	 * if the task there was preempted. Then switches are missed, and when this turn began is not
+	 * known: better count nothing. User space makes up for it from schedstat. */
+	if (now->tid != tid && start_ns) {
+		lose(LOSS_SWITCH, 1);
+		return;
+	}
+	if (start_ns < *begin)
+		start_ns = *begin;
+	if (t_ns > start_ns)
+		add_oncpu(t, tid, node, t_ns - start_ns);
+}
+
+static __always_inline void switch_in(__s32 tid, __s32 node)
+{
+	struct thread *t = threads.lookup(&tid);
+
+	if (t)
+		runs_on(t, tid, node);
+}
+
 TRACEPOINT_PROBE(sched, sched_switch)
 {
 	__s32 node = bpf_get_numa_node_id();
@@ -113,13 +126,13 @@ TRACEPOINT_PROBE(sched, sched_switch)
 	struct running *now = running.lookup(&zero);
 
 	if (!now)
-		return 0;
+		return KEEP;
 	switch_out(now, args->prev_pid, node, t_ns);
 	switch_in(args->next_pid, node);
 	now->node = node;
 	now->tid = args->next_pid;
 	now->start_ns = t_ns;
-	return 0;
+	return KEEP;
 }
 
 TRACEPOINT_PROBE(task, task_newtask)
@@ -131,11 +144,11 @@ TRACEPOINT_PROBE(task, task_newtask)
 	__u8 one = 1;
 
 	if (!followed(ptgid))
-		return 0;
+		return KEEP;
 	child.tgid = args->clone_flags & CLONE_THREAD ? ptgid : tid;
 	if (child.tgid == tid) {
 		if (!FOLLOW)
-			return 0;
+			return KEEP;
 		if (procs.update(&tid, &one))
 			lose(LOSS_THREAD_MAP, 1);
 	}
@@ -143,21 +156,21 @@ TRACEPOINT_PROBE(task, task_newtask)
 		lose(LOSS_THREAD_MAP, 1);
 	r = reserve_sched(EV_FORK, child.tgid, tid);
 	if (!r)
-		return 0;
+		return KEEP;
 	r->ptgid = ptgid;
 	r->ptid = (__s32)pid_tgid;
 	sched_ring.ringbuf_submit(r, BPF_RB_NO_WAKEUP);
-	return 0;
+	return KEEP;
 }
 
 TRACEPOINT_PROBE(sched, sched_process_exec)
 {
 	send_current(EV_EXEC);
-	return 0;
+	return KEEP;
 }
 
 TRACEPOINT_PROBE(sched, sched_process_exit)
 {
 	send_current(EV_EXIT);
-	return 0;
+	return KEEP;
 }

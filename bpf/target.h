@@ -3,6 +3,9 @@
 #pragma once
 #include "events.h"
 
+/* What every program returns: 0 would hide the event from all others who trace it with perf. */
+#define KEEP 1
+
 #define NODE_UNKNOWN (-1)
 #define CLONE_THREAD 0x00010000
 
@@ -16,7 +19,15 @@ BPF_HASH(procs, __s32, __u8, MAX_PROCS);
 BPF_HASH(threads, __s32, struct thread, MAX_THREADS);
 
 /* One counter per reason for which something was counted but not kept. */
-enum loss { LOSS_FAULT_RING, LOSS_SCHED_RING, LOSS_FAULT_MAP, LOSS_ONCPU_MAP, LOSS_THREAD_MAP, LOSS_MAX };
+enum loss {
+	LOSS_FAULT_RING,
+	LOSS_SCHED_RING,
+	LOSS_FAULT_MAP,
+	LOSS_ONCPU_MAP,
+	LOSS_THREAD_MAP,
+	LOSS_SWITCH,
+	LOSS_MAX
+};
 BPF_PERCPU_ARRAY(losses, __u64, LOSS_MAX);
 
 static __always_inline void lose(int reason, __u64 events)

@@ -120,9 +120,7 @@ class Attribution:
 
     def take(self, maps: Rows | None, unmaps: Rows | None, faults: Rows | None) -> None:
         """Take one batch: its changes of mappings and its faults, in the order of time."""
-        changes = sorted(
-            [*_changes(maps, 1), *_changes(unmaps, 0)], key=lambda change: change[:2]
-        )
+        changes = sorted([*_changes(maps, 1), *_changes(unmaps, 0)], key=lambda change: change[:2])
         columns = _fault_columns(faults) if faults is not None else None
         if columns is not None:
             self.kept += exact_sum(columns[3])

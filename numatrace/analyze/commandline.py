@@ -91,9 +91,7 @@ def _found(argv: Sequence[str], names: tuple[str, ...]) -> list[tuple[int, str]]
     return found
 
 
-def _replaced(
-    argv: Sequence[str], names: tuple[str, ...], new: Callable[[str], str]
-) -> list[str]:
+def _replaced(argv: Sequence[str], names: tuple[str, ...], new: Callable[[str], str]) -> list[str]:
     changed = list(argv)
     for place, value in _found(argv, names):
         if argv[place] in names:

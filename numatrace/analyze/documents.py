@@ -55,7 +55,9 @@ class Documents:
     def take(self, batch: dict[str, Rows]) -> None:
         """Take one batch. A document that makes no sense is named in `problems` and left out."""
         for kind, take in (
-            ("system", self._system), ("process", self._process), ("thread", self._thread),
+            ("system", self._system),
+            ("process", self._process),
+            ("thread", self._thread),
         ):
             for values in _documents(batch.get(kind)):
                 self.recorded["system"] += 1

@@ -25,7 +25,7 @@ def weights_by_node(situation: Situation) -> Evidence:
         else Figure(size, "bytes", "placement")
         for size in weights.node_bytes.values()
     )
-    return Evidence(f"Of the {weights.name}, {_join(each)} is present.", figures)
+    return Evidence(f"Location of the {weights.name}: {_join(each)}.", figures)
 
 
 def threads_by_node(situation: Situation) -> Evidence:

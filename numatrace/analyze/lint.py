@@ -100,5 +100,9 @@ def _gpu(situation: Situation, plan: Plan, checked: Checked) -> None:
 
 
 CHECKS: tuple[Callable[[Situation, Plan, Checked], None], ...] = (
-    _nodes, _cpus, _threads, _bytes, _gpu,
+    _nodes,
+    _cpus,
+    _threads,
+    _bytes,
+    _gpu,
 )

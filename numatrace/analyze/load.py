@@ -82,9 +82,7 @@ class Loaded:
 
     def _system(self) -> LossView:
         documents = self.documents
-        return self._account(
-            "system", documents.recorded["system"], documents.attributed["system"]
-        )
+        return self._account("system", documents.recorded["system"], documents.attributed["system"])
 
     def _account(self, family: str, kept: int, attributed: int) -> LossView:
         lost = self.documents.losses[family]

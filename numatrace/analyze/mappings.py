@@ -59,9 +59,7 @@ class AddressSpace:
 
     def add(self, mapping: Mapping, t_ns: int) -> list[Mapping]:
         """Put a mapping in; what it covers is taken out and returned."""
-        covered = [
-            self._mappings[start] for start in self._overlapping(mapping.start, mapping.end)
-        ]
+        covered = [self._mappings[start] for start in self._overlapping(mapping.start, mapping.end)]
         for old in covered:
             self._take_out(old, t_ns)
         insort(self._starts, mapping.start)

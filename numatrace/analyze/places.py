@@ -72,8 +72,9 @@ class Piece:
     def variance(self, node: int) -> float:
         """Return the variance of the bytes on a node, in bytes squared; 0 in a census.
 
-        0 as well where nothing at all was found: address space that is only set aside. Of a share found in a sample without replacement (Cochran, Sampling Techniques, 2.5), with
-        two pages added on each side (Agresti and Coull 1998) so that 0 of n is not taken as none.
+        0 as well where nothing at all was found: address space that is only set aside. It is that
+        of a share in a sample without replacement (Cochran, Sampling Techniques, 2.5), with two
+        draws added on each side (Agresti and Coull 1998) so that 0 of n is not taken as none.
         """
         if self.census or not self.node_bytes:
             return 0.0

@@ -101,11 +101,15 @@ def _interleave(situation: Situation, nodes: tuple[int, ...]) -> Plan:
 
 
 def _spread_nodes(situation: Situation, need: int) -> tuple[int, ...]:
-    """Return the nodes to spread over: nodes with CPUs that hold an even part, else all."""
+    """Return the nodes to spread over: with CPUs and room for an even part, else all with memory.
+
+    On all of them the kernel goes on with the others when one is full.
+    """
     topology = situation.topology
-    for candidates in (set(topology.nodes_with_cpus), {node.node for node in topology.nodes}):
-        nodes = candidates & set(topology.nodes_with_memory)
-        while nodes:
+    everywhere = set(topology.nodes_with_memory)
+    for candidates in (everywhere & set(topology.nodes_with_cpus), everywhere):
+        nodes = candidates
+        while len(nodes) > 1:
             part = need / len(nodes)
             small = {node for node in nodes if room_bytes(situation, node) < part}
             if not small:

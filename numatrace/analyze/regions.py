@@ -110,9 +110,7 @@ def classify(path: str, inode: int, perms: str, gguf: set[int]) -> RegionClass:
     return "code" if "x" in perms else "file"
 
 
-def _piece_keys(
-    pieces: list[Piece], attribution: Attribution, gguf: set[int]
-) -> list[RegionKey]:
+def _piece_keys(pieces: list[Piece], attribution: Attribution, gguf: set[int]) -> list[RegionKey]:
     """Return every piece's region: large ones apart, the rest together."""
     keys = []
     present: Counter[RegionKey] = Counter()

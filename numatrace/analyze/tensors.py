@@ -26,9 +26,7 @@ def layer_of(name: str) -> int | None:
     return int(match[1]) if match else None
 
 
-def tensor_views(
-    tensors: Iterable[Tensor], pieces: Iterable[Piece]
-) -> tuple[TensorView, ...]:
+def tensor_views(tensors: Iterable[Tensor], pieces: Iterable[Piece]) -> tuple[TensorView, ...]:
     """Return all tensors of the files that a process maps, in the order of the file.
 
     A tensor of such a file without a mapped piece is there with nothing present and nothing absent.

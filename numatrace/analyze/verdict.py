@@ -24,9 +24,9 @@ if TYPE_CHECKING:
 
 LOSS_SHARE = 0.05
 """Above this share of lost events of a family, what was kept may not be what happened."""
-IDLE_SHARE = 0.05
-"""Below this share of one CPU, over the recording, a server did not serve: one short answer in ten
-seconds takes more, waiting for requests takes less than a tenth of it."""
+IDLE_SHARE = 0.02
+"""Below this share of one CPU, over the recording, a server did not serve: even a short answer
+every ten seconds takes more, waiting for requests takes less than a tenth of it."""
 FEW_NS = 20_000_000
 """Less CPU time than this is five ticks of a 250 Hz kernel: too little to say where threads run."""
 UNEVEN_SHARE = 0.25

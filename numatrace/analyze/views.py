@@ -54,9 +54,7 @@ def process_views(loaded: Loaded, server: Process | None) -> tuple[ProcessView, 
     )
 
 
-def thread_views(
-    loaded: Loaded, compute: Collection[ThreadSums]
-) -> tuple[ThreadView, ...]:
+def thread_views(loaded: Loaded, compute: Collection[ThreadSums]) -> tuple[ThreadView, ...]:
     """Return all threads and worker slots, by falling CPU time."""
     working = {(thread.tgid, thread.tid) for thread in compute}
     order = sorted(

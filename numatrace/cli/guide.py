@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from importlib import resources
 
 import click
@@ -27,7 +28,8 @@ def guide(topic: str | None) -> None:
     if topic not in pages:
         raise UsageError(f"no page {topic!r}", f"there are: {', '.join(pages)}", "numatrace guide")
     text = resources.files("numatrace").joinpath("guide", f"{topic}.md").read_text("utf-8")
-    click.echo_via_pager(text) if click.get_text_stream("stdout").isatty() else click.echo(text)
+    show = click.echo_via_pager if sys.stdout.isatty() else click.echo
+    show(text)
 
 
 def _pages() -> dict[str, str]:

@@ -81,7 +81,20 @@ def run(argv: list[str]) -> int:
     except BrokenPipeError:
         sys.stderr.close()  # the reader of our output went away: nothing to say, nobody to tell
         return 1
+    except Exception as error:
+        _show(_unexpected(error), debug=debug)
+        return 1
     return result if isinstance(result, int) else 0
+
+
+def _unexpected(error: Exception) -> NumatraceError:
+    """What to say of an error that nobody foresaw: that it is ours."""
+    why = f"{type(error).__name__}: {error}"
+    wrapped = NumatraceError(
+        "an error in numatrace itself", why, "run it with --debug and report it"
+    )
+    wrapped.__cause__ = error
+    return wrapped
 
 
 def _show(error: NumatraceError, *, debug: bool) -> None:

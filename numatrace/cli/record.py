@@ -128,7 +128,7 @@ def record(
     check_command(command)
     require_for_record()
     options = Options(
-        output=output,
+        output=output.absolute(),  # bcc's compiler changes the working directory for a while
         force=force,
         follow=not no_follow,
         duration_s=duration_s,
@@ -137,7 +137,7 @@ def record(
     )
     # bcc compiles while the rest of the recorder, pyarrow above all, is imported.
     summary = _record(options, Loading(options.plan()), list(pids), command)
-    click.echo(json.dumps(asdict(summary)) if as_json else summary_text(summary))
+    click.echo(json.dumps(asdict(summary)) if as_json else summary_text(summary, output))
     return 0
 
 
@@ -250,10 +250,10 @@ def families(status: Status) -> dict[str, int]:
     return {family: count for family, count in totals.items() if count}
 
 
-def summary_text(summary: Summary) -> str:
+def summary_text(summary: Summary, path: Path) -> str:
     """The end of a recording: file, events and losses by family, own cost, next command."""
     status = summary.status
-    output = printable(summary.output)
+    output = printable(str(path))
     lines = [
         f"wrote {output}: {format_bytes(status.size_bytes)}, {status.elapsed_s:.1f} s "
         f"({REASONS.get(summary.reason, summary.reason)})",

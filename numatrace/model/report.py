@@ -270,8 +270,23 @@ class Report:
 
 
 TYPES: tuple[type, ...] = (
-    Report, Verdict, Finding, Evidence, Figure, Fix, Step, MachineView, NodeView, ProcessView,
-    ThreadView, RegionView, LayerView, TensorView, ShareView, LossView, Provenance,
+    Report,
+    Verdict,
+    Finding,
+    Evidence,
+    Figure,
+    Fix,
+    Step,
+    MachineView,
+    NodeView,
+    ProcessView,
+    ThreadView,
+    RegionView,
+    LayerView,
+    TensorView,
+    ShareView,
+    LossView,
+    Provenance,
 )
 """The types that a report consists of, in the order of the reference page."""
 

@@ -7,7 +7,8 @@ once its folder is on the path.
 
 from __future__ import annotations
 
-import importlib
+import importlib.util
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,7 @@ FOLDERS = (
 def find_bcc(root: Path = Path("/")) -> Path | None:
     """The folder that holds the real bcc package, newest Python first, or None."""
     for pattern in FOLDERS:
-        for folder in sorted(root.glob(pattern), reverse=True):
+        for folder in sorted(root.glob(pattern), key=_version, reverse=True):
             if is_real_bcc(folder / "bcc"):
                 return folder
     return None
@@ -36,14 +37,30 @@ def is_real_bcc(package: Path) -> bool:
 
 
 def import_bcc(folder: Path) -> Any:
-    """Import bcc from its folder, which stays on the path only for the import.
+    """Import bcc from its folder, whatever else of that name is on the path.
 
-    Raises ImportError or OSError (libbcc.so missing) as the import does.
+    The folder is on the path only meanwhile, and last, for what bcc itself imports. Raises
+    ImportError, or OSError where its library is missing, as the import does.
     """
-    if "bcc" in sys.modules:
+    if "bcc" in sys.modules and is_real_bcc(Path(str(sys.modules["bcc"].__file__)).parent):
         return sys.modules["bcc"]
+    place = folder / "bcc" / "__init__.py"
+    spec = importlib.util.spec_from_file_location("bcc", place)
+    if spec is None or spec.loader is None:
+        raise ImportError(f"{place} cannot be imported")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["bcc"] = module
     sys.path.append(str(folder))
     try:
-        return importlib.import_module("bcc")
+        spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules["bcc"]
+        raise
     finally:
         sys.path.remove(str(folder))
+    return module
+
+
+def _version(folder: Path) -> tuple[int, ...]:
+    """Numbers in a folder's name, so that python3.12 comes after python3.9."""
+    return tuple(int(number) for number in re.findall(r"\d+", str(folder)))

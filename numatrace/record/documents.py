@@ -8,7 +8,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from numatrace import __version__
-from numatrace.model.process import Process, inference_server
+from numatrace.model.process import Process, inference_server, ollama_serve
 from numatrace.record import procfs
 from numatrace.record.environment import (
     machine_documents,
@@ -54,28 +54,46 @@ class Documents:
             if tracepoint in OPTIONAL_TRACEPOINTS:
                 self.note(tracepoint, "this kernel has no such tracepoint")
 
+    def write_starters(self, tgid: int) -> None:
+        """The `ollama serve` above a process, if there is one, and what lies between.
+
+        They are not followed, but a fix has to change their settings.
+        """
+        found = [read_process(pid) for pid in procfs.ancestors(tgid)]
+        above = [process for process in found if process is not None]
+        own = self.processes.get(tgid)
+        serve = ollama_serve(own, [own, *above]) if own is not None else None
+        if serve is None or serve.tgid == tgid:
+            return
+        for process in above[: above.index(serve) + 1]:
+            if process.tgid not in self.processes:
+                self._process(process)
+
     def write_process(self, tgid: int) -> Process | None:
         """A process as it is now, with its threads; None if it is gone already."""
         process = read_process(tgid)
         if process is None:
             return None
-        self.processes[tgid] = process
+        self._process(process)
+        self._faults.setdefault(tgid, fault_counters(tgid))
+        for thread in read_threads(tgid):
+            self._thread(tgid, thread.tid, thread.comm, thread.to_json())
+        return process
+
+    def _process(self, process: Process) -> None:
+        self.processes[process.tgid] = process
         self.writer.add_rows(
             "process",
             [
                 {
                     "t_ns": time.monotonic_ns(),
-                    "tgid": tgid,
+                    "tgid": process.tgid,
                     "ptgid": process.ppid,
                     "name": process.comm,
                     "value": json.dumps(process.to_json()),
                 }
             ],
         )
-        self._faults.setdefault(tgid, fault_counters(tgid))
-        for thread in read_threads(tgid):
-            self._thread(tgid, thread.tid, thread.comm, thread.to_json())
-        return process
 
     def write_interval(self, threads: Mapping[int, set[int]]) -> None:
         """What changes: new threads, fault counters, the memory of the nodes."""

@@ -318,7 +318,7 @@ class GgufFinder:
                 number: self._failure(job) for number, file in enumerate(job.files) if file.named
             }
         elif job.reason:
-            found.setdefault(begun - 1, self._failure(job))
+            found.setdefault(begun - 1, self._failure(job) if job.files[begun - 1].named else None)
             self._waiting.extendleft(reversed(job.files[begun:]))
         return [self._keep(job.files[number], told) for number, told in found.items() if told]
 

@@ -17,18 +17,16 @@ import stat
 import struct
 import sys
 from collections import Counter
-from typing import IO, TYPE_CHECKING, Any, NamedTuple, cast
+from typing import IO, TYPE_CHECKING, Any, Literal, NamedTuple, cast
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    import numpy as np
     import numpy.typing as npt
     from gguf import GGUFReader, GGUFValueType
 
     Reader = GGUFReader
-    U8 = npt.NDArray[np.uint8]
-    U64 = npt.NDArray[np.uint64]
+    Order = Literal["I", "S", "<"]
     Parts = tuple[int, list[npt.NDArray[Any]], list[int], list[GGUFValueType]]
     """Size in bytes, arrays, which of these are values, and their types: see GGUFReader."""
 else:
@@ -45,7 +43,7 @@ WALL_SECONDS = 60
 DATA_BYTES = 1 << 30
 OUTPUT_BYTES = 64 << 20
 
-MAX_TENSORS = 1 << 18
+MAX_TENSORS = 1 << 17
 MAX_STRINGS = 1 << 24
 """Strings in one array: a vocabulary of today has 300,000."""
 
@@ -76,11 +74,21 @@ class HeaderRules(Reader):
     vocabulary of a large model. Nothing in a vocabulary is needed here.
     """
 
-    def _get_str(self, offset: int) -> tuple[U64, U8]:
-        length = self._get(offset, "uint64")
-        if offset + 8 + int(length[0]) > len(self.data):
-            raise DamagedError(f"a text of {length[0]} bytes at offset {offset} passes the end")
-        return super()._get_str(offset)
+    def __init__(self, stream: IO[bytes]) -> None:
+        import numpy
+
+        self.numpy = numpy
+        # numpy.memmap takes an open file as well as a path.
+        super().__init__(cast("Any", stream))
+
+    def _get(
+        self, offset: int, dtype: npt.DTypeLike, count: int = 1, override_order: Order | None = None
+    ) -> npt.NDArray[Any]:
+        """As in GGUFReader, but a plain array (a third of the time), and all of it or EOFError."""
+        kind = self.numpy.dtype(dtype).newbyteorder(override_order or self.byte_order)
+        if offset + int(count) * kind.itemsize > len(self.data):
+            raise EOFError
+        return self.numpy.frombuffer(self.data, kind, int(count), offset)
 
     def _get_field_parts(self, orig_offs: int, raw_type: int) -> Parts:
         from gguf import GGUFValueType
@@ -193,8 +201,7 @@ def describe(stream: IO[bytes]) -> dict[str, Any]:
     class HeaderReader(HeaderRules, GGUFReader):
         """A GGUFReader that keeps to the rules."""
 
-    # numpy.memmap takes an open file as well as a path.
-    reader = HeaderReader(cast("Any", stream))
+    reader = HeaderReader(stream)
     data_offset = int(reader.data_offset)
     sizes = Sizes(data_offset, len(reader.data))
     tensors = sizes.rows(reader.raw)
@@ -230,7 +237,6 @@ def set_limits() -> None:
     resource.setrlimit(resource.RLIMIT_FSIZE, (OUTPUT_BYTES, OUTPUT_BYTES))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     signal.alarm(WALL_SECONDS)
-    os.nice(5)
 
 
 def open_regular(path: str, follow: bool) -> int | None:
@@ -277,7 +283,7 @@ def read_table(file: int) -> dict[str, Any]:
         return {"problem": printable(f"the Python package gguf cannot be used: {error}")}
     except MemoryError:
         return {"problem": f"its header needs more than {DATA_BYTES >> 20} MiB: damaged"}
-    except (IndexError, EOFError):
+    except EOFError:
         return {"problem": "cut off: the file ends within its header"}
     except Exception as error:  # anything may come of a hostile file, and all of it means damaged
         reason = error.args[0] if isinstance(error, KeyError) and error.args else error

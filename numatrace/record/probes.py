@@ -31,6 +31,7 @@ LOSSES = (
     ("fault", "map of totals full"),
     ("sched", "map of on-CPU times full"),
     ("sched", "map of threads full"),
+    ("sched", "beginning of a turn on a CPU not seen; its time is taken from schedstat"),
 )
 """Family and reason of each loss counter, in the order of `enum loss` in bpf/target.h."""
 

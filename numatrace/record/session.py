@@ -92,10 +92,14 @@ class Session:
         """Follow the targets, and write what is there at attach."""
         self.targets.attach(pids)
         self.probes.begin()
+        for tgid, tids in self.targets.threads.items():
+            self.totals.clock.start(tgid, tids)
         self.began = time.monotonic()
         self.documents.write_machine(self.probes.plan)
         for tgid in list(self.targets.threads):
             self._describe(tgid)
+        for pid in pids:
+            self.documents.write_starters(pid)
         self.look()
         self.writer.flush()
         self.writer.publish()
@@ -147,6 +151,7 @@ class Session:
     def finish(self) -> Summary:
         """Write what is left, close the file, unload the programs."""
         self.look()
+        self.totals.write()
         self.probes.stop()
         self.ended = time.monotonic()
         self.drainer.drain()

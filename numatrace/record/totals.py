@@ -1,4 +1,9 @@
-"""Turn the kernel's running totals into rows that say what was added since the row before."""
+"""Turn the kernel's running totals into rows that say what was added since the row before.
+
+Time on CPU has two sources. The scheduler's own clock (schedstat) is exact and knows no nodes;
+the probes know nodes and miss a switch now and then. So schedstat gives the amount, and the probes
+how it divides. A thread that ended before the end of its interval has the probes' amount.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +11,8 @@ import time
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+from numatrace.record.sched_clock import SchedClock, scaled
 
 if TYPE_CHECKING:
     from numatrace.record.probes import Probes
@@ -23,6 +30,7 @@ class Totals:
         self._oncpu: dict[tuple[int, int], int] = {}
         self._faults: dict[tuple[int, int], tuple[int, int]] = {}
         self.faults = 0
+        self.clock = SchedClock()
 
     def write(self, *, running: bool = True) -> None:
         """Write on-CPU time and fault counts since the last call.
@@ -43,25 +51,40 @@ class Totals:
             for key in [key for key in seen if key[0] in gone]:
                 table.delete(np.array([key], table.key))
                 del seen[key]
+        self.clock.forget(gone)
 
     def _write_oncpu(self, now_ns: int, *, running: bool) -> None:
-        keys, values = self.probes.oncpu.items()
-        totals = {
-            (int(key["tid"]), int(key["node"])): (int(value["ns"]), int(value["tgid"]))
-            for key, value in zip(keys, values, strict=True)
-        }
+        rows = []
+        for (tgid, tid), seen_ns in self._grown(now_ns, running=running).items():
+            exact_ns = self.clock.grown_ns(tgid, tid)
+            node_ns = seen_ns if exact_ns is None else scaled(seen_ns, exact_ns)
+            rows += [
+                {"t_ns": now_ns, "tgid": tgid, "tid": tid, "node": node, "oncpu_ns": ns}
+                for node, ns in node_ns.items()
+                if ns
+            ]
+        self.writer.add_rows("oncpu", rows)
+
+    def _grown(self, now_ns: int, *, running: bool) -> dict[tuple[int, int], dict[int, int]]:
+        """Time per node since the last call of each (tgid, tid) that ran, as the probes saw it."""
+        totals = self._oncpu_totals()
         if running:
             self._add_running(totals, now_ns)
-        rows = []
-        for key, (total_ns, tgid) in totals.items():
-            grown_ns = total_ns - self._oncpu.get(key, 0)
-            if grown_ns <= 0:  # read between two halves of a switch: the next row makes up for it
-                continue
-            self._oncpu[key] = total_ns
-            rows.append(
-                {"t_ns": now_ns, "tgid": tgid, "tid": key[0], "node": key[1], "oncpu_ns": grown_ns}
-            )
-        self.writer.add_rows("oncpu", rows)
+        grown: dict[tuple[int, int], dict[int, int]] = {}
+        for (tid, node), (total_ns, tgid) in totals.items():
+            since_ns = total_ns - self._oncpu.get((tid, node), 0)
+            if since_ns > 0:  # not so where it was read between two halves of a switch
+                self._oncpu[tid, node] = total_ns
+                grown.setdefault((tgid, tid), {})[node] = since_ns
+        return grown
+
+    def _oncpu_totals(self) -> dict[tuple[int, int], tuple[int, int]]:
+        """(ns, tgid) of each (tid, node)."""
+        keys, values = self.probes.oncpu.items()
+        return {
+            key: (total_ns, tgid)
+            for key, (total_ns, tgid, _) in zip(keys.tolist(), values.tolist(), strict=True)
+        }
 
     def _add_running(self, totals: dict[tuple[int, int], tuple[int, int]], now_ns: int) -> None:
         for start_ns, tid, node in self.probes.running().tolist():

@@ -6,13 +6,13 @@ from collections import Counter, defaultdict
 from typing import TYPE_CHECKING
 
 from numatrace.model.units import format_count, format_ns, format_share
-from numatrace.render.answer import process_name
 from numatrace.render.layout import INDENT, Column, bullets, heading, paint, paragraph, table
+from numatrace.render.processes import by_process
 from numatrace.render.split import NOTHING, Split, count_cell
 from numatrace.render.width import clean, clip_middle
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
 
     from numatrace.model.report import Figure, Report, ShareView, ThreadView
     from numatrace.render.options import RenderOptions
@@ -36,20 +36,18 @@ def threads(report: Report, options: RenderOptions) -> list[str]:
         return []
     shown, rest = report.threads[: options.rows], report.threads[options.rows :]
     split = Split(report, (thread.oncpu_ns for thread in report.threads))
-    balanced = any(thread.balance_moves for thread in shown)
     lines = [heading("Threads: where they ran", options)]
-    for tgid, group in _by_process(shown, report):
-        if len(report.processes) > 1:
-            lines += ["", *paragraph(f"of {process_name(report, tgid)}:", options)]
-        rows = [_thread(thread, split, balanced=balanced) for thread in group]
-        lines += ["", *table(_thread_heads(split, balanced=balanced), rows, options)]
+    for title, group, alone in by_process(shown, report):
+        lines += ["", *(paragraph(title, options) if title else [])]
+        rows = [_thread(thread, split, alone=alone) for thread in group]
+        lines += table(_thread_heads(split, alone=alone), rows, options)
     if rest:
         time = format_ns(sum(sum(thread.oncpu_ns.values()) for thread in rest))
         more = format_count(len(rest), "more thread")
         lines += paragraph(f"and {more} with {time} of CPU time together", options)
-    text = "Moves: how often it began to run on another node. Faults: page faults, all counted."
-    if balanced:
-        text += " Balanced: moves that the kernel's NUMA balancing made."
+    text = "Moves: how often the thread began to run on another node. Faults: page faults, exact."
+    if any(thread.balance_moves for thread in shown):
+        text += " In brackets: moves that the kernel's NUMA balancing made."
     lines += [paint(row, "faint", options) for row in paragraph(text, options)]
     return lines + bullets(_limits(report, shown), options)
 
@@ -68,29 +66,22 @@ def shares(report: Report, options: RenderOptions) -> list[str]:
     return lines
 
 
-def _by_process(
-    shown: Sequence[ThreadView], report: Report
-) -> Iterable[tuple[int, list[ThreadView]]]:
-    """Return threads by process, the server's first."""
-    groups: defaultdict[int, list[ThreadView]] = defaultdict(list)
-    for thread in shown:
-        groups[thread.tgid].append(thread)
-    servers = {process.tgid for process in report.processes if process.is_server}
-    return sorted(groups.items(), key=lambda item: item[0] not in servers)
+def _thread_heads(split: Split, *, alone: bool) -> list[Column]:
+    first = [Column("thread")] if alone else [Column("pid"), Column("thread")]
+    role = [Column("role", right=False)] if alone else []
+    heads = [*first, Column("name", right=False, least=6), *role, Column("CPU time")]
+    return [*heads, *split.heads, Column("moves"), Column("faults")]
 
 
-def _thread_heads(split: Split, *, balanced: bool) -> list[Column]:
-    heads = [Column("thread"), Column("name", right=False, least=8), Column("role", right=False)]
-    heads += [Column("CPU time"), *split.heads, Column("moves")]
-    return [*heads, *([Column("balanced")] if balanced else []), Column("faults")]
-
-
-def _thread(thread: ThreadView, split: Split, *, balanced: bool) -> list[str]:
+def _thread(thread: ThreadView, split: Split, *, alone: bool) -> list[str]:
+    first = [str(thread.tid)] if alone else [str(thread.tgid), str(thread.tid)]
     role = thread.role + (f" x{thread.members}" if thread.members > 1 else "")
-    cells = [str(thread.tid), thread.comm or NOTHING, role]
+    moves = count_cell(thread.moves)
+    if thread.balance_moves:
+        moves += f" ({count_cell(thread.balance_moves)})"
+    cells = [*first, thread.comm or NOTHING, *([role] if alone else [])]
     cells += [format_ns(sum(thread.oncpu_ns.values())), *split.cells(thread.oncpu_ns)]
-    counts = [thread.moves, *([thread.balance_moves] if balanced else []), thread.faults]
-    return cells + [count_cell(count) for count in counts]
+    return [*cells, moves, count_cell(thread.faults)]
 
 
 def _limits(report: Report, shown: Sequence[ThreadView]) -> list[str]:
@@ -120,10 +111,12 @@ def _matrix(group: list[ShareView], report: Report, options: RenderOptions) -> l
         region = (share.tgid, share.region, place)
         cells[share.tgid, share.tid][region] = share.remote_share
     regions = list(dict.fromkeys(region for row in cells.values() for region in row))
+    weights = {(each.tgid, each.label) for each in report.regions if each.cls == "weights"}
+    regions.sort(key=lambda key: key[:2] not in weights)
     shown = dict(zip(LETTERS, regions[:SHARE_REGIONS], strict=False))
     lines = [_legend(letter, key[1], options) for letter, key in shown.items()]
     if len(regions) > len(shown):
-        more = format_count(len(regions) - len(shown), "smaller region is", "smaller regions are")
+        more = format_count(len(regions) - len(shown), "region is", "regions are")
         lines += paragraph(f"{more} left out; --json has them.", options)
     names = {(thread.tgid, thread.tid): thread.comm for thread in report.threads}
     heads = [Column("thread"), Column("name", right=False, least=8), *map(Column, shown)]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from numatrace.render.layout import INDENT, bullets, heading, paint, paragraph, wrap
-from numatrace.render.width import clean, clip
+from numatrace.render.processes import process_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -15,14 +15,13 @@ if TYPE_CHECKING:
 
 STYLE = {"fix": "bad", "withheld": "bad", "healthy": "good", "one-node": "good"}
 NODES = (
-    "A node is a part of the machine with memory of its own and, as a rule, CPUs; memory of another"
-    " node than the one a thread runs on is remote: it can be used, but takes longer to reach."
+    "A node is a part of the machine: some memory and, as a rule, the CPUs next to it. To a thread,"
+    " memory of another node than its CPU's is remote: it can be used, but takes longer to reach."
 )
 ONE_NODE = (
-    "A node is a part of the machine with memory of its own and, as a rule, CPUs. This machine has"
-    " one, so no memory is remote, that is, on another node and slower to reach."
+    "A node is a part of the machine: some memory and, as a rule, the CPUs next to it. Memory of"
+    " another node is remote and takes longer to reach; with one node there is none."
 )
-NAME_COLUMNS = 24
 
 
 def verdict(report: Report, options: RenderOptions) -> list[str]:
@@ -47,7 +46,7 @@ def findings(report: Report, options: RenderOptions) -> list[str]:
         return []
     lines = [heading("What was found", options)]
     for finding in report.findings:
-        lines += ["", *_finding(finding, process_name(report, finding.tgid), options)]
+        lines += ["", *_finding(finding, report, options)]
     return lines
 
 
@@ -58,18 +57,12 @@ def remarks(report: Report, options: RenderOptions) -> list[str]:
     return [heading("Remarks", options), "", *bullets(report.notes, options)]
 
 
-def process_name(report: Report, tgid: int) -> str:
-    """Return `llama-server (pid 4711)`."""
-    names = (process.name for process in report.processes if process.tgid == tgid)
-    name = clip(clean(next(names, "")), NAME_COLUMNS)
-    return f"{name} (pid {tgid})" if name else f"pid {tgid}"
-
-
-def _finding(finding: Finding, process: str, options: RenderOptions) -> list[str]:
-    name = f"{finding.cause}, {finding.name}"
-    head = paragraph(f"{name}: {process}; confidence {finding.confidence}", options)
-    lines = [paint(row, "bold", options) for row in head]
-    lines += paragraph(finding.sentence, options, INDENT * 2)
+def _finding(finding: Finding, report: Report, options: RenderOptions) -> list[str]:
+    process = process_name(report, finding.tgid)
+    name = f"{finding.cause}, {finding.name}, in {process}; confidence: {finding.confidence}"
+    lines = [paint(row, "bold", options) for row in paragraph(name, options)]
+    if finding.sentence != report.verdict.sentence:
+        lines += paragraph(finding.sentence, options, INDENT * 2)
     lines += _evidence(finding.evidence, options, INDENT * 2)
     return lines + bullets((f"Note: {note}" for note in finding.notes), options, INDENT * 2)
 

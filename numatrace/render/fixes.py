@@ -33,10 +33,10 @@ def _for_finding(finding: Finding, options: RenderOptions) -> list[str]:
         return ["", *paragraph(text, options)]
     lines = []
     for number, fix in enumerate(finding.fixes):
-        word = "Or, for" if number else "For"
-        title = f"{word} {finding.cause}: {fix.title} (server run: {fix.deployment}; {fix.id})"
+        word = "Or against" if number else "Against"
+        title = f"{word} {finding.cause}: {fix.title} (started: {fix.deployment}; {fix.id})"
         rows = (paint(row, "bold", options) for row in paragraph(title, options))
-        lines += ["", *rows, *_fix(fix, options)]
+        lines += ["", *rows, "", *_fix(fix, options)]
     return lines
 
 
@@ -46,7 +46,8 @@ def _fix(fix: Fix, options: RenderOptions) -> list[str]:
         lines += [*paragraph("Before you start:", options), *bullets(fix.notes, options), ""]
     lines += _steps(fix.steps, options)
     if any(step.needs_root for step in (*fix.steps, *fix.verify, *fix.undo)):
-        lines += paragraph(f"{ROOT}marks what has to be run as root.", options)
+        text = f"{ROOT}marks what needs root: run it as root, or put sudo before it."
+        lines += paragraph(text, options)
     for title, steps in (("To see that it worked", fix.verify), ("To undo it", fix.undo)):
         if steps:
             lines += ["", *paragraph(f"{title}:", options), *_steps(steps, options)]

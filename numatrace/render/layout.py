@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
 
 from numatrace.render.width import clean, clip, clip_middle, columns, head, pad
@@ -56,11 +57,12 @@ def bullets(texts: Iterable[str], options: RenderOptions, indent: str = INDENT) 
 
 
 class Column(NamedTuple):
-    """A column of a table. One with a `least` width is clipped to that when space is short."""
+    """A column of a table. One with a `least` width is cut to that when space is short."""
 
     title: str
     right: bool = True
     least: int = 0
+    cut: Callable[[str, int], str] = clip_middle
 
 
 def table(
@@ -77,18 +79,23 @@ def table(
             cut = min(over, widths[index] - column.least)
             widths[index] -= cut
             over -= cut
-    made = [_line(heads, cells, widths, options) for cells in lines]
+    gap = GAP if over <= 0 else " "
+    made = [_line(heads, cells, widths, gap, options) for cells in lines]
     return [paint(made[0], "faint", options), *made[1:]]
 
 
 def _line(
-    heads: Sequence[Column], cells: Sequence[str], widths: Sequence[int], options: RenderOptions
+    heads: Sequence[Column],
+    cells: Sequence[str],
+    widths: Sequence[int],
+    gap: str,
+    options: RenderOptions,
 ) -> str:
     shown = [
-        pad(clip_middle(cell, width), width, right=column.right)
+        pad(column.cut(cell, width), width, right=column.right)
         for column, cell, width in zip(heads, cells, widths, strict=True)
     ]
-    return clip((INDENT + GAP.join(shown)).rstrip(), options.columns)
+    return clip((INDENT + gap.join(shown)).rstrip(), options.columns)
 
 
 def _fold(word: str, width: int) -> Iterator[str]:

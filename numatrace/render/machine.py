@@ -47,13 +47,15 @@ def processes(report: Report, options: RenderOptions) -> list[str]:
     """Return the server in full, and the other processes as a table."""
     if not report.processes:
         return []
+    models = {region.tgid for region in report.regions if region.cls == "weights"}
     servers = [process for process in report.processes if process.is_server]
     others = [process for process in report.processes if not process.is_server]
+    others.sort(key=lambda process: -sum(process.oncpu_ns.values()))
     lines = [heading("Processes", options)]
     for server in servers:
-        lines += ["", *_server(server, options)]
+        lines += ["", *_server(server, options, has_model=server.tgid in models)]
     if not servers:
-        text = "None of these is known to serve a model."
+        text = "None of these is known to be an inference server."
         lines += ["", *paragraph(text, options)]
     if others:
         heads = [Column("pid"), Column("name", right=False, least=12), Column("CPU time")]
@@ -91,9 +93,10 @@ def _distances(node: NodeView) -> str:
     return ", ".join(parts) or NOTHING
 
 
-def _server(process: ProcessView, options: RenderOptions) -> list[str]:
+def _server(process: ProcessView, options: RenderOptions, *, has_model: bool) -> list[str]:
     name = clip(clean(process.name), 40) or "a process"
-    title = f"{name} (pid {process.tgid}, child of {process.ptgid}) serves the model"
+    role = "serves the model" if has_model else "is what this report is about"
+    title = f"{name} (pid {process.tgid}, child of {process.ptgid}) {role}"
     lines = [paint(row, "bold", options) for row in paragraph(title, options)]
     for label, text in _facts(process):
         lines += paragraph(text, options, f"{INDENT * 2}{label:<{LABEL}}")
@@ -107,7 +110,7 @@ def _facts(process: ProcessView) -> list[tuple[str, str]]:
     memory = f"{format_bytes(bytes_)}: {in_words(process.present_bytes)}" if bytes_ else "unknown"
     allowed = [
         f"CPUs {process.allowed_cpus}" if process.allowed_cpus else "",
-        f"memory of nodes {process.allowed_nodes}" if process.allowed_nodes else "",
+        f"memory of node {process.allowed_nodes}" if process.allowed_nodes else "",
         f"memory policy {process.policy}" if process.policy else "",
     ]
     facts = {
@@ -126,4 +129,4 @@ def _other(process: ProcessView) -> list[str]:
     memory = format_bytes(bytes_) if bytes_ else NOTHING
     where = in_words(process.present_bytes).replace(" on node", " on") if bytes_ else NOTHING
     time_ns = sum(process.oncpu_ns.values())
-    return [str(process.tgid), process.name, format_ns(time_ns), memory, where]
+    return [str(process.tgid), process.name or NOTHING, format_ns(time_ns), memory, where]

@@ -6,8 +6,8 @@ from itertools import groupby
 from typing import TYPE_CHECKING
 
 from numatrace.model.units import format_bytes, format_count
-from numatrace.render.answer import process_name
 from numatrace.render.layout import INDENT, Column, bullets, heading, paint, paragraph, table
+from numatrace.render.processes import by_process
 from numatrace.render.ranges import ranges
 from numatrace.render.split import NOTHING, Split, count_cell
 from numatrace.render.width import clean, clip_middle
@@ -33,13 +33,11 @@ def regions(report: Report, options: RenderOptions) -> list[str]:
     ordered = sorted(report.regions, key=lambda region: region.tgid not in servers)
     shown, rest = ordered[: options.rows], ordered[options.rows :]
     split = Split(report, (region.node_bytes for region in report.regions))
-    heads = [Column("region", right=False, least=20), Column("size"), Column("in memory")]
-    heads += [*split.heads, Column("faults")]
     lines = [heading("Memory: where it lies", options)]
-    for tgid, group in groupby(shown, key=lambda region: region.tgid):
-        if len(report.processes) > 1:
-            lines += ["", *paragraph(f"of {process_name(report, tgid)}:", options)]
-        lines += ["", *table(heads, [_region(region, split) for region in group], options)]
+    for title, group, alone in by_process(shown, report):
+        lines += ["", *(paragraph(title, options) if title else [])]
+        rows = [_region(region, split, alone=alone) for region in group]
+        lines += table(_region_heads(split, alone=alone), rows, options)
     if rest:
         size = format_bytes(sum(sum(region.node_bytes.values()) for region in rest))
         more = format_count(len(rest), "more region")
@@ -94,19 +92,25 @@ def _path(path: str, options: RenderOptions) -> list[str]:
     return [INDENT + clip_middle(clean(path), options.columns - len(INDENT))]
 
 
-def _region(region: RegionView, split: Split) -> list[str]:
+def _region_heads(split: Split, *, alone: bool) -> list[Column]:
+    heads = [Column("region", right=False, least=16), Column("size"), Column("in memory")]
+    return [*([] if alone else [Column("pid")]), *heads, *split.heads, Column("faults")]
+
+
+def _region(region: RegionView, split: Split, *, alone: bool) -> list[str]:
     prefix = {"weights": "weights: ", "file": "file: "}.get(region.cls, "") if region.path else ""
     present = sum(region.node_bytes.values())
-    cells = [prefix + region.label, format_bytes(region.bytes)]
-    cells += [format_bytes(present) if present else "none", *split.cells(region.node_bytes)]
-    return [*cells, count_cell(region.faults)]
+    cells = [*([] if alone else [str(region.tgid)]), prefix + region.label]
+    cells += [format_bytes(size) if size else NOTHING for size in (region.bytes, present)]
+    return [*cells, *split.cells(region.node_bytes), count_cell(region.faults)]
 
 
 def _changes(shown: Sequence[RegionView]) -> list[str]:
     """Say which regions did not stay where they were."""
     found = sorted((-region.changes, region.label) for region in shown if region.changes)
     return [
-        f"{clip_middle(clean(label), 40)} was found changed {format_count(-count, 'time')}"
+        f"{clip_middle(clean(label), 40)}: pages had come, gone or moved in"
+        f" {format_count(-count, 'later look')} at its mappings"
         for count, label in found[:CHANGES_SHOWN]
     ]
 

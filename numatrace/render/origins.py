@@ -37,7 +37,8 @@ def origins(report: Report, options: RenderOptions) -> list[str]:
     ):
         if texts:
             lines += ["", *paragraph(f"{title}:", options), *bullets(texts, options)]
-    return lines
+    hint = "More rows: --top N. Tensors, too: --tensors. All of it for programs: --json."
+    return [*lines, "", *paragraph(hint, options)]
 
 
 def _recording(provenance: Provenance) -> str:

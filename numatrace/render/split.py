@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from numatrace.model.units import format_share
 from numatrace.render.layout import Column
+from numatrace.render.width import clip
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -14,11 +15,12 @@ if TYPE_CHECKING:
 
 NODE_COLUMNS = 3
 """Nodes that get a column each; more of them do not fit beside the other figures."""
-NAMED_NODES = 2
-"""Nodes with the largest shares that are named where all share a column."""
+NAMED_NODES = 8
+"""Nodes with the largest shares that a sentence names."""
 NOTHING = "-"
-EXACT_COUNTS = 10**9
+EXACT_COUNTS = 10**7
 """Counts are written out below this."""
+SCALES = ((10**18, "E"), (10**15, "P"), (10**12, "T"), (10**9, "G"), (10**6, "M"))
 
 
 class Split:
@@ -33,14 +35,14 @@ class Split:
     def heads(self) -> list[Column]:
         """Columns for the nodes."""
         if len(self.nodes) > NODE_COLUMNS:
-            return [Column("node: share", right=False)]
+            return [Column("most on", right=False, least=18, cut=clip)]
         return [Column(f"node {node}") for node in self.nodes]
 
     def cells(self, amounts: Mapping[int, int]) -> list[str]:
         """Return the shares of one row; dashes where there is nothing to share."""
         total = sum(amounts.values())
         if len(self.nodes) > NODE_COLUMNS:
-            return [sentence(amounts) if total else NOTHING]
+            return [_most(amounts) if total else NOTHING]
         return [share_cell(amounts.get(node, 0), total) for node in self.nodes]
 
 
@@ -49,24 +51,33 @@ def share_cell(part: int, total: int) -> str:
     return format_share(part / total) if total else NOTHING
 
 
-def sentence(amounts: Mapping[int, int]) -> str:
-    """Return `3: 60 %, 1: 30 %, others 10 %`: the nodes with the largest shares first."""
-    total = sum(amounts.values())
-    ranked = sorted((-amount, node) for node, amount in amounts.items() if amount)
-    parts = [f"{node}: {share_cell(-amount, total)}" for amount, node in ranked[:NAMED_NODES]]
-    rest = -sum(amount for amount, _ in ranked[NAMED_NODES:])
-    return ", ".join(parts + ([f"others {share_cell(rest, total)}"] if rest else []))
-
-
 def in_words(amounts: Mapping[int, int]) -> str:
-    """Return `52 % on node 0, 48 % on node 1`, by falling share; at most a few nodes."""
+    """Return `52 % on node 0, 48 % on node 1`, by falling share."""
     total = sum(amounts.values())
-    ranked = sorted((-amount, node) for node, amount in amounts.items() if amount)
-    parts = [f"{share_cell(-amount, total)} on node {node}" for amount, node in ranked[:8]]
-    rest = -sum(amount for amount, _ in ranked[8:])
+    ranked = _ranked(amounts)
+    parts = [f"{share_cell(amount, total)} on node {node}" for amount, node in ranked[:NAMED_NODES]]
+    rest = sum(amount for amount, _ in ranked[NAMED_NODES:])
     return ", ".join(parts + ([f"{share_cell(rest, total)} elsewhere"] if rest else []))
 
 
 def count_cell(count: int) -> str:
-    """Return a count, written out unless it is absurdly long."""
-    return f"{count:,}" if abs(count) < EXACT_COUNTS else f"{count:.2e}"
+    """Return a count, written out unless it is long: `1,234`, `18.4 M`."""
+    for scale, letter in SCALES if count >= EXACT_COUNTS else ():
+        if count >= scale:
+            return f"{count / scale:.1f} {letter}"
+    return f"{count:,}"
+
+
+def _most(amounts: Mapping[int, int]) -> str:
+    """Return `3: 60 %, 1: 30 %, +10 %`: the two nodes with the largest shares, and the rest."""
+    total = sum(amounts.values())
+    ranked = _ranked(amounts)
+    parts = [f"{node}: {share_cell(amount, total)}" for amount, node in ranked[:2]]
+    rest = sum(amount for amount, _ in ranked[2:])
+    return ", ".join(parts + ([f"+{share_cell(rest, total)}"] if rest else []))
+
+
+def _ranked(amounts: Mapping[int, int]) -> list[tuple[int, int]]:
+    """Return amounts and nodes, the largest first and of equals the lower node."""
+    found = [(amount, node) for node, amount in amounts.items() if amount]
+    return sorted(found, key=lambda item: (-item[0], item[1]))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import unicodedata
 from functools import lru_cache
 
-from numatrace.model.text import printable
+from numatrace.model.text import MAX_CHARS, printable
 
 ELLIPSIS = "…"
 EMOJI_STYLE = "\N{VARIATION SELECTOR-16}"
@@ -19,6 +19,8 @@ MARKS_PER_COLUMN = 4
 
 def clean(text: str) -> str:
     """Return hostile text as one line that a terminal shows and does not obey; bounded."""
+    if len(text) <= MAX_CHARS and text.isprintable():
+        return text
     return printable(text).translate(SEPARATORS)
 
 

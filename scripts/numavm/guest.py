@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import selectors
-import shutil
 import signal
 import socket
 import subprocess
@@ -18,8 +17,9 @@ from typing import BinaryIO
 
 from numavm import VmError
 from numavm.initrd import job_archive
+from numavm.kernels import Kernel
 from numavm.options import Options
-from numavm.packages import Kernel, cache_folder, tool
+from numavm.packages import cache_folder, say, tool
 from numavm.qemu import Files, qemu_argv
 
 TIMED_OUT = 124
@@ -36,7 +36,7 @@ class InterruptedRunError(Exception):
         self.number = number
 
 
-def run(options: Options, kernel: Kernel) -> int:
+def run_guest(options: Options, kernel: Kernel, qemu: str) -> int:
     """Boot, run the command and return its exit status. Raises VmError when the guest died."""
     with ExitStack() as stack:
         # Files without a name, and a QEMU that dies with us: nothing is left behind, come what may.
@@ -46,6 +46,7 @@ def run(options: Options, kernel: Kernel) -> int:
         disk = stack.enter_context(_disk(options.disk_mib)) if options.disk_mib else None
         pairs = {name: socket.socketpair() for name in PORTS}
         files = Files(
+            qemu=qemu,
             vmlinux=kernel.vmlinux,
             initrd=initrd.fileno(),
             disk=disk.fileno() if disk else None,
@@ -71,7 +72,7 @@ def _outcome(received: dict[str, bytes], options: Options, *, timed_out: bool) -
     if status is not None:
         return status
     if timed_out:
-        _say(f"no end after {options.timeout_s:g} s (--timeout), so the guest was ended")
+        say(f"no end after {options.timeout_s:g} s (--timeout), so the guest was ended")
         return TIMED_OUT
     if not options.console:
         sys.stderr.write(received["console"].decode(errors="replace"))
@@ -119,8 +120,6 @@ def _write(target: BinaryIO, data: bytes) -> None:
 
 @contextmanager
 def _qemu(options: Options, files: Files) -> Iterator[None]:
-    if shutil.which(options.qemu) is None:
-        raise VmError(f"--qemu {options.qemu!r} is not a program")
     inherited = [files.initrd, *files.ports.values()]
     inherited += [files.disk] if files.disk is not None else []
     process = subprocess.Popen(
@@ -167,6 +166,3 @@ def _disk(size_mib: int) -> Iterator[BinaryIO]:
         subprocess.run(command, pass_fds=[file.fileno()], stdout=sys.stderr, check=True)
         yield file
 
-
-def _say(text: str) -> None:
-    sys.stderr.write(f"numa-vm: {text}\n")

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import platform
 import subprocess
-import sys
 
 from numavm import VmError
-from numavm.guest import InterruptedRunError, run
+from numavm.emulator import get_qemu
+from numavm.guest import InterruptedRunError, run_guest
+from numavm.kernels import get_kernel
 from numavm.options import parse_options
-from numavm.packages import prepare
+from numavm.packages import install_packages, locked_cache, say
 
 FAILED = 125  # as `env` and `docker run` do: the status of what ran the command, not of the command
 INTERRUPTED = 128
@@ -21,12 +22,15 @@ def main(arguments: list[str]) -> int:
     try:
         if platform.machine() != "x86_64":
             raise VmError(f"this machine is {platform.machine()}; guests are x86_64 only")
-        kernel = prepare(options.kernel)
-        return run(options, kernel) if options.command else 0
+        with locked_cache() as cache:
+            install_packages()
+            kernel = get_kernel(options.kernel, cache)
+            qemu = options.qemu or get_qemu(cache)
+        return run_guest(options, kernel, qemu) if options.command else 0
     except InterruptedRunError as interrupted:
         return INTERRUPTED + interrupted.number
     except KeyboardInterrupt:
         return INTERRUPTED + 2
     except (VmError, OSError, subprocess.CalledProcessError) as error:
-        sys.stderr.write(f"numa-vm: {error}\n")
+        say(str(error))
         return FAILED

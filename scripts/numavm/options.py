@@ -51,7 +51,7 @@ class Options:
     cwd: Path
     environment: dict[str, str]
     accel: str
-    qemu: str
+    qemu: str | None
     qemu_args: tuple[str, ...]
     append: tuple[str, ...]
     console: bool
@@ -120,7 +120,7 @@ def _add_machine(parser: argparse.ArgumentParser) -> None:
     add("--kernel", default="6.12", metavar="VERSION", help="Debian kernel that starts so (6.12)")
     add("--kvm", action="store_true", help="use KVM; only where it works, emulation always does")
     add("--accel", default=TCG, metavar="ARG", help=f"QEMU's accelerator ({TCG})")
-    add("--qemu", default="qemu-system-x86_64", metavar="PROGRAM", help="another QEMU")
+    add("--qemu", metavar="PROGRAM", help="another QEMU")
     add("--qemu-arg", action="append", default=[], metavar="ARG", help="one argument more for QEMU")
     add("--append", action="append", default=[], metavar="ARG", help="one kernel parameter more")
 

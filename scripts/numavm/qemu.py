@@ -19,8 +19,9 @@ KERNEL_PARAMETERS = (
 
 @dataclass(frozen=True, slots=True)
 class Files:
-    """What QEMU opens. The descriptors are inherited; `disk` is None without a disk."""
+    """QEMU and what it opens. The descriptors are inherited; `disk` is None without a disk."""
 
+    qemu: str
     vmlinux: Path
     initrd: int
     disk: int | None
@@ -32,7 +33,7 @@ def qemu_argv(options: Options, files: Files) -> list[str]:
     """QEMU with its arguments."""
     verbosity = "loglevel=7" if options.console else "quiet"
     return [
-        *(options.qemu, "-nodefaults", "-no-user-config", "-no-reboot", "-display", "none"),
+        *(files.qemu, "-nodefaults", "-no-user-config", "-no-reboot", "-display", "none"),
         # An uncompressed kernel and qboot: under plugins, or one instruction per block,
         # SeaBIOS and unpacking the kernel take longer than everything after them.
         *("-machine", "q35", "-bios", "qboot.rom", "-kernel", str(files.vmlinux)),

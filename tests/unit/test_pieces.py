@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -49,7 +51,7 @@ def test_each_byte_belongs_to_its_tensor(
     assert covered == expected
     # No piece could be longer: neighbours differ.
     names = [piece.name for piece in pieces]
-    assert all(one != other for one, other in zip(names, names[1:], strict=False))
+    assert all(one != other for one, other in pairwise(names))
 
 
 @UNHURRIED

@@ -173,13 +173,15 @@ def test_a_process_whose_first_thread_ended_is_alive():
         f"print(flush=True)\nctypes.CDLL(None).syscall({number}, 0)"
     )
     with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE) as process:
-        process.stdout.readline()
-        deadline = time.monotonic() + 10
-        while procfs.stat(process.pid).state != "Z" and time.monotonic() < deadline:
-            time.sleep(0.01)
-        assert procfs.stat(process.pid).state == "Z"
-        assert procfs.is_alive(process.pid)
-        process.kill()
+        try:
+            process.stdout.readline()
+            deadline = time.monotonic() + 10
+            while procfs.stat(process.pid).state != "Z" and time.monotonic() < deadline:
+                time.sleep(0.01)
+            assert procfs.stat(process.pid).state == "Z"
+            assert procfs.is_alive(process.pid)
+        finally:
+            process.kill()
 
 
 def test_threads_come_and_go_while_they_are_read():
@@ -462,6 +464,8 @@ def test_a_service_under_cgroup_v2(tmp_path):
             f"{slice_}/memory.max": "1073741824\n",
             f"{slice_}/ollama.service/cpu.max": "max 100000\n",
             f"{slice_}/ollama.service/memory.max": "max\n",
+            "sys/fs/cgroup/cpu.max": "400000 100000\n",
+            "sys/fs/cgroup/memory.max": "2147483648\n",
         },
     )
     found = read_process(7, tmp_path)

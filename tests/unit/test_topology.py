@@ -430,6 +430,7 @@ def test_sparse_nodes_memory_without_cpus_and_offline_cpus(tmp_path):
     assert topology.node_of_cpu(6) is None
     assert topology.cores_of_node(0) == ((0, 4), (1, 5))
     assert topology.cores_of_node(2) == ((2,),)
+    assert topology.cores == ((0, 4), (1, 5), (2,), (3, 7))
     assert [topology.physical_cores(node) for node in (0, 2, 5, 10, 1)] == [2, 1, 0, 1, 0]
 
 

@@ -64,9 +64,7 @@ def _check_cpuset(situation: Situation, plan: Plan, root: Process) -> None:
         raise RefusedError(f"its cgroup's cpuset allows CPUs {allowed} only: widen that first")
     if situation.mems and not set(plan.nodes) <= set(situation.mems):
         allowed = format_cpulist(situation.mems)
-        raise RefusedError(
-            f"its cpuset allows memory of nodes {allowed} only: widen that first"
-        )
+        raise RefusedError(f"its cpuset allows memory of nodes {allowed} only: widen that first")
 
 
 def _argv(situation: Situation, plan: Plan, root: Process) -> tuple[list[str], list[str]]:

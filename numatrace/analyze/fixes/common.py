@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from numatrace.analyze.fixes.quoting import RefusedError, shell
 from numatrace.analyze.plan import EVICT_SHARE
+from numatrace.analyze.room import need_bytes, room_bytes
 from numatrace.model.process import ARGV_BYTES, ARGV_COUNT
 from numatrace.model.report import Step
 from numatrace.model.units import format_nodes, format_share
@@ -121,6 +122,10 @@ def remarks(situation: Situation, plan: Plan) -> list[str]:
             f"Spread over {len(plan.nodes)} nodes, about {format_share(even)} of the reads stay"
             " remote, but no node's memory is the bottleneck."
         )
+        part = need_bytes(situation) / len(plan.nodes)
+        full = tuple(node for node in plan.nodes if room_bytes(situation, node) < part)
+        if full:
+            found.append(f"Too small for an even part: {format_nodes(full)}; the others take more.")
     others = [
         process.tgid
         for process in situation.processes

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import importlib.util
 import re
-import shlex
-import sys
 from pathlib import Path
 
 from numatrace.record.bcc_import import find_bcc, import_bcc, is_real_bcc
@@ -31,10 +29,10 @@ def bcc_version(package: Path) -> str:
     """The version in the package's version.py, read without importing it; "" without one."""
     try:
         with (package / "version.py").open(encoding="utf-8", errors="replace") as file:
-            match = re.search(r"""__version__\s*=\s*["']([^"'\n]{1,40})""", file.read(4096))
+            match = re.search(r"""__version__\s*=\s*["']([\w.+~-]{1,40})["']""", file.read(4096))
     except OSError:
         return ""
-    return one_line(match[1]) if match else ""
+    return match[1] if match else ""
 
 
 def check_bcc(host: Host) -> Capability:
@@ -43,8 +41,6 @@ def check_bcc(host: Host) -> Capability:
     namesake = find_namesake()
     if folder is None:
         return _missing(host, namesake)
-    if namesake is not None:
-        return _in_the_way(namesake)
     version = bcc_version(folder / "bcc") or "of unknown version"
     return Capability("bcc", "bcc", "yes", f"{version}, in {one_line(str(folder))}")
 
@@ -62,18 +58,6 @@ def _missing(host: Host, namesake: Path | None) -> Capability:
         lost=LOST,
         why=why,
         todo=distribution.install("bcc", root=host.euid == 0),
-    )
-
-
-def _in_the_way(namesake: Path) -> Capability:
-    return Capability(
-        "bcc",
-        "bcc",
-        "no",
-        "another package of that name is in the way",
-        lost=LOST,
-        why=_other(namesake),
-        todo=f"{shlex.quote(sys.executable)} -m pip uninstall bcc",
     )
 
 

@@ -233,7 +233,7 @@ def hop_cpus(host: Host) -> tuple[int, int, int]:
 
 
 def fire_moves(range_: Range) -> Capability:
-    """A thread that goes to and fro between two CPUs, of two nodes where there are two.
+    """A thread that goes back and forth between two CPUs, of two nodes where there are two.
 
     On one node it must be seen to move between nodes not once.
     """

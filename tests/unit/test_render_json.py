@@ -1,0 +1,73 @@
+"""The JSON report: the same data, safe to show on a terminal, and described by its page."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import re
+import typing
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from numatrace.model.report import REPORT_VERSION, TYPES, Report
+from numatrace.render import RENDERERS, RenderOptions
+
+ROOT = Path(__file__).resolve().parents[2]
+PAGE = (ROOT / "numatrace/guide/json.md").read_text()
+
+
+def strategy(hint: Any) -> st.SearchStrategy[Any]:
+    """Anything of the type that a field of a report has."""
+    numbers = st.floats(allow_nan=False, allow_infinity=False)
+    plain = {int: st.integers(), str: st.text(st.characters()), bool: st.booleans(), float: numbers}
+    if hint in plain:
+        return plain[hint]
+    if dataclasses.is_dataclass(hint):
+        hints = typing.get_type_hints(hint)
+        parts = {part.name: strategy(hints[part.name]) for part in dataclasses.fields(hint)}
+        return st.builds(typing.cast("Any", hint), **parts)
+    origin, inner = typing.get_origin(hint), typing.get_args(hint)
+    if origin is typing.Literal:
+        return st.sampled_from(inner)
+    if origin is tuple:
+        return st.lists(strategy(inner[0]), max_size=2).map(tuple)
+    if origin is dict:
+        return st.dictionaries(st.integers(0, 1023), st.integers(), max_size=3)
+    return st.none() | strategy(inner[0])
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@given(strategy(Report))
+def test_parses_back_to_the_report(report: Report) -> None:
+    shown = RENDERERS["json"](report, RenderOptions())
+    assert json.loads(shown) == report.to_json()
+    assert list(json.loads(shown)) == [part.name for part in dataclasses.fields(Report)]
+    assert set(shown) <= {"\n", *map(chr, range(32, 127))}
+    assert RENDERERS["json"](report, RenderOptions(top=1, colour=True, width=200)) == shown
+
+
+@given(st.data())
+def test_what_is_no_number_in_json_is_refused(data: st.DataObject) -> None:
+    report = data.draw(strategy(Report))
+    bad = dataclasses.replace(report.provenance, rows=typing.cast("int", float("nan")))
+    with pytest.raises(ValueError, match="JSON"):
+        RENDERERS["json"](dataclasses.replace(report, provenance=bad), RenderOptions())
+
+
+@pytest.mark.parametrize("cls", TYPES, ids=lambda cls: cls.__name__)
+def test_page_describes_every_field(cls: type) -> None:
+    part = PAGE.partition(f"\n## {cls.__name__}\n")[2].partition("\n## ")[0]
+    rows = re.findall(r"^\| `(\w+)` \| (.+?) \| (.+) \|$", part, re.MULTILINE)
+    assert [name for name, _, _ in rows] == [item.name for item in dataclasses.fields(cls)]
+    for _, type_, _ in rows:
+        assert not re.search(r"tuple|dict\[|Literal|None|int\b|\bstr\b", type_), type_
+
+
+def test_page_promises_for_this_version_and_its_links_lead_somewhere() -> None:
+    assert f"`schema_version` is {REPORT_VERSION}." in PAGE
+    headings = {title.lower() for title in re.findall(r"^## (\w+)$", PAGE, re.MULTILINE)}
+    assert set(re.findall(r"\]\(#(\w+)\)", PAGE)) <= headings
