@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 class Loading:
     """A load under way in a thread: bcc compiles while the caller imports what it needs next.
 
-    Imports neither numpy nor pyarrow, which take as long as the compiler does. Meanwhile the working
-    directory of the process is another: the compiler changes to the headers and back.
+    Imports neither numpy nor pyarrow, which take as long as the compiler does. Meanwhile
+    the process has another working directory: the compiler changes to the headers and back.
     """
 
     def __init__(self, plan: Plan) -> None:

@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 GGUF_WAIT_S = 3.0
 """How long a first snapshot waits for the tensor tables, so that it is cut at tensors at once."""
 
+GGUF_END_WAIT_S = 60.0
+"""How long the end of a recording waits for them: a report without layers is half a report."""
+
 BIG_BYTES = 16 << 20
 """So much new memory calls for a snapshot before its time."""
 
@@ -66,6 +69,7 @@ class Memory:
             space.mappings = old.mappings
         self.spaces[tgid] = space
         self._read(tgid, space)
+        self._take_tables(self.finder.poll())
 
     def forget(self, tgid: int) -> None:
         """A process ended: what was written of it stands."""
@@ -83,8 +87,8 @@ class Memory:
                 self._snapshot(tgid, space)
 
     def finish(self) -> None:
-        """Wait shortly for tensor tables, and take a last snapshot of all that still live."""
-        self._take_tables(self.finder.finish(GGUF_WAIT_S))
+        """Wait for tensor tables, and take a last snapshot of all that still live."""
+        self._take_tables(self.finder.finish(GGUF_END_WAIT_S))
         for tgid, space in list(self.spaces.items()):
             self._read(tgid, space)
             self._snapshot(tgid, space)
@@ -102,10 +106,11 @@ class Memory:
         }
 
     def _mapped_gguf_bytes(self, space: Space) -> int | None:
+        models = {file for file, table in self.finder.tables.items() if table.tensors}
         mapped = [
             mapping.bytes
             for mapping in space.mappings
-            if mapping.inode and (mapping.dev, mapping.inode) in self.finder.tables
+            if mapping.inode and (mapping.dev, mapping.inode) in models
         ]
         return sum(mapped) if mapped else None
 

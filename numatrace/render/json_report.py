@@ -9,8 +9,6 @@ if TYPE_CHECKING:
     from numatrace.model.report import Report
     from numatrace.render.options import RenderOptions
 
-DELETE = "\x7f"
-
 
 def json_report(report: Report, options: RenderOptions) -> str:
     """Return the report as one JSON document; `numatrace guide json` describes its fields.
@@ -18,6 +16,4 @@ def json_report(report: Report, options: RenderOptions) -> str:
     All of it, whatever the options. It is printable ASCII: control characters, and characters that
     reverse or hide text, are escaped, so it may be shown on a terminal.
     """
-    text = json.dumps(report.to_json(), indent=2, ensure_ascii=True, allow_nan=False)
-    # json leaves this one as it is. Outside of strings there is none.
-    return text.replace(DELETE, "\\u007f") + "\n"
+    return json.dumps(report.to_json(), indent=2, ensure_ascii=True, allow_nan=False) + "\n"

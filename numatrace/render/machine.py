@@ -108,9 +108,10 @@ def _facts(process: ProcessView) -> list[tuple[str, str]]:
     time_ns, bytes_ = sum(process.oncpu_ns.values()), sum(process.present_bytes.values())
     time = f"{format_ns(time_ns)}: {in_words(process.oncpu_ns)}" if time_ns else "none"
     memory = f"{format_bytes(bytes_)}: {in_words(process.present_bytes)}" if bytes_ else "unknown"
+    word = "node" if process.allowed_nodes.isdecimal() else "nodes"
     allowed = [
         f"CPUs {process.allowed_cpus}" if process.allowed_cpus else "",
-        f"memory of node {process.allowed_nodes}" if process.allowed_nodes else "",
+        f"memory of {word} {process.allowed_nodes}" if process.allowed_nodes else "",
         f"memory policy {process.policy}" if process.policy else "",
     ]
     facts = {

@@ -12,6 +12,8 @@ EMOJI_STYLE = "\N{VARIATION SELECTOR-16}"
 """Makes the character before it an emoji, which many terminals then draw one column wider."""
 FLAG_LETTERS = range(0x1F1E6, 0x1F200)
 """Regional indicators: drawn as two columns each, or two of them as one flag."""
+LATER_WIDE = ((0x2630, 0x2637), (0x268A, 0x268F), (0x4DC0, 0x4DFF), (0x1D300, 0x1D376))
+"""Trigrams, hexagrams and the like: wide since Unicode 16, which Python 3.13 does not know."""
 SEPARATORS = str.maketrans(dict.fromkeys("\u2028\u2029", "\N{REPLACEMENT CHARACTER}"))
 MARKS_PER_COLUMN = 4
 """Characters that may share a column: more than any script needs, and no tower of accents."""
@@ -75,5 +77,6 @@ def pad(text: str, width: int, *, right: bool = False) -> str:
 def _char_columns(char: str) -> int:
     if unicodedata.category(char) in ("Mn", "Me"):
         return int(char == EMOJI_STYLE)
-    wide = unicodedata.east_asian_width(char) in ("W", "F") or ord(char) in FLAG_LETTERS
-    return 2 if wide else 1
+    code = ord(char)
+    wide = unicodedata.east_asian_width(char) in ("W", "F") or code in FLAG_LETTERS
+    return 2 if wide or any(first <= code <= last for first, last in LATER_WIDE) else 1

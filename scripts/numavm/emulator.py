@@ -8,7 +8,7 @@ import tempfile
 from pathlib import Path
 
 from numavm import VmError
-from numavm.packages import run, say, tool, unpack
+from numavm.packages import WORK_PREFIX, run, say, unpack
 
 SYSTEM_QEMU = "qemu-system-x86_64"
 # Before 8.1, a virtual CPU could go on with code that another one had just patched: a kernel that
@@ -20,14 +20,14 @@ _KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
 
 
 def get_qemu(cache: Path) -> str:
-    """The system's QEMU when it is SAFE, else that of the backports, else the system's all the same."""
+    """The system's QEMU when SAFE, else that of the backports, else the system's after all."""
     if version(SYSTEM_QEMU) >= SAFE:
         return SYSTEM_QEMU
     folder = cache / "qemu-1"
     if not folder.exists():
         say("fetching a newer QEMU")
         try:
-            with tempfile.TemporaryDirectory(dir=cache) as work:
+            with tempfile.TemporaryDirectory(dir=cache, prefix=WORK_PREFIX) as work:
                 _unpack_backport(Path(work) / "qemu").rename(folder)
         except (VmError, subprocess.CalledProcessError, OSError) as error:
             say(f"{error}\nusing the system's QEMU, whose guests crash now and then; install 8.1")

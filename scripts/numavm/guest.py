@@ -10,30 +10,24 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from types import FrameType
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
-from numavm import VmError
+from numavm import InterruptedRunError, VmError
 from numavm.initrd import job_archive
-from numavm.kernels import Kernel
-from numavm.options import Options
 from numavm.packages import cache_folder, say, tool
 from numavm.qemu import Files, qemu_argv
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from numavm.kernels import Kernel
+    from numavm.options import Options
 
 TIMED_OUT = 124
 CONSOLE_TAIL = 3000  # bytes of kernel messages shown when the guest dies: a panic and its stack
 POWER_OFF_S = 20.0  # that a guest gets to power off once its command has ended
 PORTS = ("stdout", "stderr", "status", "console")
-
-
-class InterruptedRunError(Exception):
-    """A signal asked numa-vm to end."""
-
-    def __init__(self, number: int) -> None:
-        super().__init__(number)
-        self.number = number
 
 
 def run_guest(options: Options, kernel: Kernel, qemu: str) -> int:
@@ -53,7 +47,6 @@ def run_guest(options: Options, kernel: Kernel, qemu: str) -> int:
             ports={name: theirs.fileno() for name, (_, theirs) in pairs.items()},
         )
         deadline = time.monotonic() + options.timeout_s
-        stack.enter_context(_signals())
         stack.enter_context(_qemu(options, files))
         for _, theirs in pairs.values():
             theirs.close()
@@ -137,24 +130,10 @@ def _qemu(options: Options, files: Files) -> Iterator[None]:
 
 
 @contextmanager
-def _signals() -> Iterator[None]:
-    def interrupt(number: int, _frame: FrameType | None) -> None:
-        raise InterruptedRunError(number)
-
-    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-    former = {number: signal.signal(number, interrupt) for number in numbers}
-    try:
-        yield
-    finally:
-        for number, handler in former.items():
-            signal.signal(number, handler)
-
-
-@contextmanager
 def _nameless() -> Iterator[BinaryIO]:
     # Not in /tmp, which may be memory: a disk can be large.
     with tempfile.TemporaryFile(dir=cache_folder()) as file:
-        yield file  # type: ignore[misc]
+        yield file
 
 
 @contextmanager
@@ -165,4 +144,3 @@ def _disk(size_mib: int) -> Iterator[BinaryIO]:
         command = [tool("mkfs.ext4"), "-q", "-F", path]
         subprocess.run(command, pass_fds=[file.fileno()], stdout=sys.stderr, check=True)
         yield file
-

@@ -14,8 +14,8 @@ mount -t tmpfs -o mode=755 tmpfs /run/overlay
 mkdir /run/overlay/upper /run/overlay/work
 mount -t overlay -o lowerdir=/lower,upperdir=/run/overlay/upper,workdir=/run/overlay/work root /root
 # Bound from below the overlay: there it is seen even when it is in a folder that is hidden below.
-. /job/modules
-mkdir -p "/root$(readlink -f /lower/lib | sed 's,^/lower,,')/modules/$(uname -r)"
+IFS= read -r modules </job/modules
+mkdir -p "/root/lib/modules/$(uname -r)"
 mount --bind "/lower$modules" "/root/lib/modules/$(uname -r)"
 cp /bin/busybox /job/* /run/numa-vm
 for folder in sys dev run proc; do # proc last: busybox needs it

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import lzma
+import os
 import shlex
 import stat
-from collections.abc import Iterable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from numavm.options import Options
 from numavm.qemu import rw_tags
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from numavm.options import Options
 
 HERE = Path(__file__).resolve().parent
 BOOT_MODULES = ("virtio_pci", "virtio_console", "9p", "9pnet_virtio", "overlay")
@@ -41,23 +46,22 @@ def boot_modules(modules_dep: str) -> list[str]:
     order: dict[str, None] = {}
     for name in BOOT_MODULES:
         if name in needs:  # else it is built into this kernel
-            path, others = needs[name]
-            # modules.dep lists the direct needs first, each before what it needs itself.
-            order |= dict.fromkeys([*reversed(others), path])
+            module, deps = needs[name]
+            # Each of these needs only those to its right.
+            order |= dict.fromkeys([*reversed(deps), module])
     return list(order)
 
 
 def job_archive(options: Options, modules: Path) -> bytes:
     """The part of this run: the scripts, the folders to mount and the command."""
-    guest = (HERE / "guest.sh").read_bytes()
     return cpio(
         (),
         {
             "init": (HERE / "init.sh").read_bytes(),
-            "job/guest.sh": guest,
-            "job/modules": f"modules={shlex.quote(str(modules))}\n".encode(),
-            "job/setup": setup_script(options).encode(errors="surrogateescape"),
-            "job/command": command_script(options).encode(errors="surrogateescape"),
+            "job/guest.sh": (HERE / "guest.sh").read_bytes(),
+            "job/modules": os.fsencode(modules) + b"\n",
+            "job/setup": os.fsencode(setup_script(options)),
+            "job/command": os.fsencode(command_script(options)),
         },
     )
 

@@ -6,13 +6,16 @@ import re
 import struct
 import subprocess
 import tempfile
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from numavm import VmError
 from numavm.initrd import base_archive
-from numavm.packages import apt, run, say, tool, unpack
+from numavm.packages import WORK_PREFIX, apt, run, say, tool, unpack
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 LAYOUT = "kernels-1"
 """Name of the folder in the cache; another number when what is in it changes."""
@@ -50,7 +53,7 @@ def get_kernel(wanted: str, cache: Path) -> Kernel:
     if version is None:
         version = _newest_package(wanted)
         say(f"fetching kernel {version}")
-        with tempfile.TemporaryDirectory(dir=cache) as work:
+        with tempfile.TemporaryDirectory(dir=cache, prefix=WORK_PREFIX) as work:
             _make_ready(version, Path(work)).rename(kernels / version)
     return Kernel(kernels / version)
 

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 LOCAL_DISTANCE = 10
 REMOTE_DISTANCE = 21
@@ -36,7 +40,7 @@ def parse_machine(nodes: int, cpus: str, memory: str, distances: str | None) -> 
     """Read the command line's texts. Raises ValueError that says what is wrong with which."""
     if not 1 <= nodes <= MAX_NODES:
         raise ValueError(f"--nodes is {nodes}, must be 1 to {MAX_NODES}")
-    counts = _per_node(cpus, nodes, "--cpus-per-node", _parse_cpus)
+    counts = _per_node(cpus, nodes, "--cpus-per-node", _parse_number)
     sizes = _per_node(memory, nodes, "--memory-per-node", parse_size_mib)
     if not 1 <= sum(counts) <= MAX_CPUS:
         raise ValueError(f"--cpus-per-node makes {sum(counts)} CPUs, must be 1 to {MAX_CPUS}")
@@ -61,14 +65,13 @@ def parse_size_mib(text: str) -> int:
     return int(match[1]) * _UNITS_MIB[match[2]]
 
 
-def _parse_cpus(text: str) -> int:
+def _parse_number(text: str) -> int:
     if not re.fullmatch(r"[0-9]{1,3}", text):
-        raise ValueError(f"number of CPUs {text!r} is not a number")
+        raise ValueError(f"{text!r} is not a number below 1000")
     return int(text)
 
 
-def _per_node(text: str, nodes: int, option: str, parse: type[int] | object) -> tuple[int, ...]:
-    assert callable(parse)
+def _per_node(text: str, nodes: int, option: str, parse: Callable[[str], int]) -> tuple[int, ...]:
     values = tuple(parse(part.strip()) for part in text.split(","))
     if len(values) == 1:
         return values * nodes
@@ -83,7 +86,9 @@ def _parse_distances(text: str | None, nodes: int) -> tuple[tuple[int, ...], ...
             tuple(LOCAL_DISTANCE if a == b else REMOTE_DISTANCE for b in range(nodes))
             for a in range(nodes)
         )
-    rows = tuple(tuple(_parse_cpus(cell.strip()) for cell in row.split(",")) for row in text.split(";"))
+    rows = tuple(
+        tuple(_parse_number(cell.strip()) for cell in row.split(",")) for row in text.split(";")
+    )
     if len(rows) != nodes or any(len(row) != nodes for row in rows):
         raise ValueError(f"--distances must be {nodes} rows of {nodes} numbers: 'a,b;c,d'")
     for a, row in enumerate(rows):
@@ -93,8 +98,8 @@ def _parse_distances(text: str | None, nodes: int) -> tuple[tuple[int, ...], ...
 
 
 def _check_distance(a: int, b: int, distance: int) -> None:
-    # Linux throws the whole table away when one entry breaks these rules (slit_valid in
-    # arch/x86/mm/srat.c and drivers/acpi/numa), so a mistake would pass unnoticed.
+    # Linux ignores the whole table when one entry breaks these rules (slit_valid in
+    # drivers/acpi/numa/srat.c), so a mistake would pass unnoticed.
     if a == b and distance != LOCAL_DISTANCE:
         raise ValueError(f"--distances gives {distance} from node {a} to itself, must be 10")
     if a != b and not LOCAL_DISTANCE < distance <= MAX_DISTANCE:

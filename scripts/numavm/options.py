@@ -15,26 +15,32 @@ PASSED_ENVIRONMENT = ("PATH", "HOME", "LANG", "LC_ALL", "VIRTUAL_ENV")
 TCG = "tcg,thread=multi"
 
 EPILOG = f"""\
-The guest sees this machine's files as its own. The command runs as root, in the caller's folder,
-with the caller's {", ".join(PASSED_ENVIRONMENT)} (more with --env), NUMATRACE_VM=1 and no input.
-What it writes stays in the guest's memory and is gone afterwards, except below --rw folders; /tmp
-shows this machine's /tmp, and what is written there is in memory too. There: /proc, /sys, tracefs, debugfs,
-bpf, cgroup2 with its controllers enabled, loopback, modprobe for the guest's kernel. Not there: a
-network, udev, systemd. With --disk, {DISK_MOUNT} is an empty ext4: files there have a real page cache.
-Files below --rw come over 9p: those are read anew each time unless mapped.
+in the guest:
+  This machine's files, as they are. The command runs as root in the caller's folder, without input,
+  with the caller's {", ".join(PASSED_ENVIRONMENT)},
+  what --env adds, and NUMATRACE_VM=1. Writes stay in the guest's memory and are gone afterwards, in
+  /tmp and $HOME too; below --rw folders they reach this machine. There is tracefs, debugfs, bpf,
+  cgroup2 with all controllers enabled, a loopback interface, and modprobe for the guest's kernel;
+  no network, udev or systemd. Files below --rw are read anew each time they are opened; those in
+  {DISK_MOUNT} have a page cache as on a real disk. All others are on an overlay, as in a container:
+  the device number of a mapping in /proc/PID/maps is not the one that stat gives for the file.
 
-Exit status: the command's; 124 after --timeout; 125 when the machine could not be set up or died;
-2 for a wrong option; 128 plus the number of the signal that ended numa-vm.
+exit status:
+  The command's; 124 after --timeout; 125 when there is no guest, or it died; 2 for a wrong option;
+  128 plus the signal that ended numa-vm.
 
-Packages, the kernel and what is made of it are fetched with apt when missing. Cached in
-${{NUMATRACE_CACHE:-${{XDG_CACHE_HOME:-$HOME/.cache}}/numatrace}}/numa-vm: delete it for a newer kernel.
+set-up:
+  What is missing is installed with apt-get: QEMU, and what commands in the guest are likely to use.
+  A kernel, and a newer QEMU where the installed one is unreliable, come from Debian's packages too,
+  unpacked in ${{NUMATRACE_CACHE:-${{XDG_CACHE_HOME:-$HOME/.cache}}/numatrace}}/numa-vm. Delete that
+  to have newer ones.
 
 examples:
   numa-vm numactl --hardware
   numa-vm --nodes 4 --cpus-per-node 1 --memory-per-node 1G \\
           --distances '10,12,20,32;12,10,32,20;20,32,10,12;32,20,12,10' numactl --hardware
-  numa-vm --nodes 3 --cpus-per-node 2,2,0 sh -c 'cat /sys/devices/system/node/has_cpu'
-  numa-vm --disk 1G sh -c 'cp model.gguf {DISK_MOUNT} && numactl --membind=1 cat {DISK_MOUNT}/model.gguf | wc -c'
+  numa-vm --nodes 3 --cpus-per-node 2,2,0 cat /sys/devices/system/node/has_cpu
+  numa-vm --disk 1G sh -c 'cp model.gguf {DISK_MOUNT}; numactl -m 1 wc -c {DISK_MOUNT}/model.gguf'
   numa-vm --rw out -- .venv/bin/python -m pytest -m vm tests/vm
 """
 
@@ -100,9 +106,16 @@ def _parser() -> argparse.ArgumentParser:
     )
     add = parser.add_argument
     _add_machine(parser)
-    add("--timeout", default="900", metavar="SECONDS", help="end the guest then, boot included (900)")
+    add(
+        "--timeout",
+        default="900",
+        metavar="SECONDS",
+        help="end the guest then, boot included (900)",
+    )
     add("--disk", default="0", metavar="SIZE", help=f"an empty ext4 of this size at {DISK_MOUNT}")
-    add("--rw", action="append", default=[], metavar="DIR", help="writes in here reach this machine")
+    add(
+        "--rw", action="append", default=[], metavar="DIR", help="writes in here reach this machine"
+    )
     add("--cwd", default=".", metavar="DIR", help="folder to run in (the current one)")
     add("--env", action="append", default=[], metavar="NAME=VALUE", help="set in the guest")
     add("--prepare", action="store_true", help="install and cache everything, run COMMAND if given")
@@ -115,7 +128,12 @@ def _add_machine(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--nodes", type=int, default=2, metavar="N", help="number of NUMA nodes (2)")
     add("--cpus-per-node", default="2", metavar="N[,N...]", help="0 for a memory-only node (2)")
-    add("--memory-per-node", default="2G", metavar="SIZE[,SIZE...]", help="0 for a CPU-only node (2G)")
+    add(
+        "--memory-per-node",
+        default="2G",
+        metavar="SIZE[,SIZE...]",
+        help="0 for a CPU-only node (2G)",
+    )
     add("--distances", metavar="'A,B;C,D'", help="matrix of node distances (10 local, 21 remote)")
     add("--kernel", default="6.12", metavar="VERSION", help="Debian kernel that starts so (6.12)")
     add("--kvm", action="store_true", help="use KVM; only where it works, emulation always does")

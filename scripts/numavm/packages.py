@@ -7,14 +7,20 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from numavm import VmError
 
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
 # qemu, mkfs.ext4, depmod, what unpacks kernels; then what commands in the guest expect.
 PACKAGES = ("qemu-system-x86", "e2fsprogs", "kmod", "xz-utils", "zstd", "numactl", "python3-bpfcc")
+
+WORK_PREFIX = "work-"
+"""How the names of folders start that are worth nothing once their maker has ended."""
 
 
 def cache_folder() -> Path:
@@ -31,12 +37,14 @@ def locked_cache() -> Iterator[Path]:
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
+        for leftover in folder.glob(f"{WORK_PREFIX}*"):  # of a run that was killed
+            shutil.rmtree(leftover)
         yield folder
 
 
 def install_packages() -> None:
     """Install those of PACKAGES that are not there."""
-    missing = [name for name in PACKAGES if not _installed(name)]
+    missing = sorted(set(PACKAGES) - _installed())
     if missing:
         say(f"installing {' '.join(missing)}")
         apt(["install", "-y", "--no-install-recommends", *missing])
@@ -81,8 +89,8 @@ def say(text: str) -> None:
     sys.stderr.write(f"numa-vm: {text}\n")
 
 
-def _installed(package: str) -> bool:
-    query = ["dpkg-query", "-W", "-f", "${db:Status-Status}", package]
+def _installed() -> set[str]:
+    query = ["dpkg-query", "-W", "-f", "${db:Status-Status} ${Package}\n", *PACKAGES]
     try:
         result = subprocess.run(query, capture_output=True, text=True, check=False)
     except FileNotFoundError as error:
@@ -90,7 +98,8 @@ def _installed(package: str) -> bool:
             "programs and kernel come from Debian's packages, but there is no dpkg here; "
             "run this on Debian, or in a Debian container"
         ) from error
-    return result.stdout == "installed"
+    lines = (line.partition(" ") for line in result.stdout.splitlines())
+    return {package for status, _, package in lines if status == "installed"}
 
 
 def _as_root(command: list[str]) -> list[str]:

@@ -284,6 +284,7 @@ def test_long_analysis_shows_that_it_is_at_work(
     assert "\r\x1b[Kanalyzing x: 0 s" in said
     assert said.endswith("\r\x1b[K")
     assert "\n" not in said
+    monkeypatch.setattr(verb, "PATIENCE_S", 600)
     with verb._busy_line("analyzing"):
         pass
     assert capsys.readouterr().err == ""

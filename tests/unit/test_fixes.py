@@ -220,6 +220,26 @@ def test_undo_starts_the_server_as_it_was() -> None:
 
 
 @pytest.mark.parametrize(
+    ("policy", "cpus", "launcher"),
+    [
+        ("bind:0", None, "numactl --membind=0 "),
+        ("interleave:0-1", None, "numactl --interleave=0-1 "),
+        ("prefer:1", (0, 1, 2), "numactl --preferred=1 --physcpubind=0-2 "),
+        ("bind=static:0", None, "numactl --membind=0 "),
+        ("default", None, ""),
+        ("bind:0-99999999", None, ""),
+        ("local", None, ""),
+    ],
+)
+def test_undo_restores_policy_and_cpus(
+    policy: str, cpus: tuple[int, ...] | None, launcher: str
+) -> None:
+    """They are not in the command line: numactl replaces itself with the server."""
+    world = World(argv=("llama-server", "-m", MODEL), policy=policy, cpus_allowed=cpus)
+    assert fix(world).undo[-1].command == f"cd /srv && {launcher}llama-server -m {MODEL}"
+
+
+@pytest.mark.parametrize(
     "argv",
     [
         ("llama-server", "-m", MODEL, "a b", "$(touch /tmp/x)", "`id`", "'", '"', ";", "*"),

@@ -208,7 +208,7 @@ def test_a_large_vocabulary_is_skipped_quickly(tmp_path: Path) -> None:
 
 def test_a_big_endian_file_is_read(tmp_path: Path) -> None:
     path = tmp_path / "model.gguf"
-    writer = gguf.GGUFWriter(path, "llama", endianess=gguf.GGUFEndian.BIG)
+    writer = gguf.GGUFWriter(path, "llama", False, gguf.GGUFEndian.BIG)
     writer.add_token_list(["one", "three"])
     writer.add_tensor("a", np.zeros((4, 8), np.float16))
     writer.write_header_to_file()

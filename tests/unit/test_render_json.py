@@ -13,7 +13,16 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from numatrace.model.report import REPORT_VERSION, TYPES, Report
+from numatrace.model.report import (
+    REPORT_VERSION,
+    TYPES,
+    Evidence,
+    Figure,
+    MachineView,
+    Provenance,
+    Report,
+    Verdict,
+)
 from numatrace.render import RENDERERS, RenderOptions
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -50,12 +59,24 @@ def test_parses_back_to_the_report(report: Report) -> None:
     assert RENDERERS["json"](report, RenderOptions(top=1, colour=True, width=200)) == shown
 
 
-@given(st.data())
-def test_what_is_no_number_in_json_is_refused(data: st.DataObject) -> None:
-    report = data.draw(strategy(Report))
-    bad = dataclasses.replace(report.provenance, rows=typing.cast("int", float("nan")))
+def report_of(text: str, *figures: Figure) -> Report:
+    return Report(
+        Verdict("healthy", text, (Evidence(text, figures),)), (), MachineView("", (), None), (), (),
+        (), (), (), (), (), Provenance(1, 0, 0, "", (), (), ()),
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_what_is_no_number_in_json_is_refused(value: float) -> None:
     with pytest.raises(ValueError, match="JSON"):
-        RENDERERS["json"](dataclasses.replace(report, provenance=bad), RenderOptions())
+        RENDERERS["json"](report_of("", Figure(value, "share", "model")), RenderOptions())
+
+
+@pytest.mark.parametrize("char", [*map(chr, range(32)), "\x7f", "\x9b", "\u202e", "\ud800", "é"])
+def test_every_character_that_a_terminal_may_obey_is_escaped(char: str) -> None:
+    shown = RENDERERS["json"](report_of(f"a{char}b"), RenderOptions())
+    assert set(shown) <= {"\n", *map(chr, range(32, 127))}
+    assert json.loads(shown)["verdict"]["sentence"] == f"a{char}b"
 
 
 @pytest.mark.parametrize("cls", TYPES, ids=lambda cls: cls.__name__)

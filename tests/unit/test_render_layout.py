@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.cells import cell_len
 
@@ -16,11 +16,18 @@ ANY = st.text(st.characters(categories=["L", "M", "N", "P", "S", "Zs", "Cc", "Cf
 WORDS = st.lists(st.text(st.characters(categories=["L", "N", "P"]), max_size=60)).map(" ".join)
 
 
+@settings(deadline=None)
 @given(ANY)
 def test_width_is_never_less_than_a_terminals(text: str) -> None:
     assert columns(clean(text)) >= cell_len(clean(text))
 
 
+def test_width_of_every_character_is_never_less() -> None:
+    shown = (char for char in map(chr, range(0x110000)) if clean(char) == char)
+    assert [char for char in shown if columns(char) < cell_len(char)] == []
+
+
+@settings(deadline=None)
 @given(st.text(st.characters(categories=["L", "N", "P"], exclude_characters="ᅟᅠ")))
 def test_width_of_plain_letters_is_rarely_more(text: str) -> None:
     # Vowels of conjoining Hangul are the exception that is not worth a table.
@@ -36,6 +43,7 @@ def test_known_widths(text: str, expected: int) -> None:
     assert columns(text) == expected
 
 
+@settings(deadline=None)
 @given(ANY, st.integers(1, 40))
 def test_clipped_text_fits_and_keeps_its_ends(text: str, width: int) -> None:
     text = clean(text).replace("…", "")
@@ -48,6 +56,7 @@ def test_clipped_text_fits_and_keeps_its_ends(text: str, width: int) -> None:
     assert columns(text) > width or len(text) > 4 * width or clip(text, width) == text
 
 
+@settings(deadline=None)
 @given(ANY, st.integers(2, 40))
 def test_wrapped_text_fits_and_loses_nothing_but_spaces(text: str, width: int) -> None:
     rows = wrap(text, width)
@@ -55,6 +64,7 @@ def test_wrapped_text_fits_and_loses_nothing_but_spaces(text: str, width: int) -
     assert "".join("".join(rows).split()) == "".join(clean(text).split())
 
 
+@settings(deadline=None)
 @given(WORDS)
 def test_words_that_fit_stay_whole(text: str) -> None:
     for word in clean(text).split():
@@ -90,6 +100,7 @@ def test_a_table_takes_space_from_names_not_from_numbers() -> None:
     assert columns(lines[1]) == 79
 
 
+@settings(deadline=None)
 @given(st.integers(0, 2**70))
 def test_counts_are_exact_until_they_are_long(count: int) -> None:
     shown = count_cell(count)
@@ -102,6 +113,7 @@ def test_counts_are_exact_until_they_are_long(count: int) -> None:
         assert abs(float(number) - count / 10**power) <= 0.05 + 1e-9 * float(number)
 
 
+@settings(deadline=None)
 @given(st.dictionaries(st.integers(0, 50), st.integers(0, 1000), max_size=20))
 def test_shares_in_words_begin_with_the_largest(amounts: dict[int, int]) -> None:
     shown = in_words(amounts)

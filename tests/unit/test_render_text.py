@@ -359,6 +359,7 @@ def test_layers_that_lie_alike_are_one_line() -> None:
     assert row(layers, "in no layer")
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 100), st.integers(0, 100)), max_size=40))
 def test_ranges_of_layers_lose_nothing_and_hide_no_difference(sizes: list[tuple[int, int]]) -> None:
     from numatrace.render.ranges import ALIKE, ranges

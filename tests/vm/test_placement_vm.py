@@ -162,13 +162,13 @@ def helper(folder: Path) -> Iterator[Helper]:
         process.communicate()
 
 
-def numa_maps(pid: int) -> dict[int, tuple[dict[int, int], int]]:
-    """Bytes per node, and the size of its pages, of each mapping as the kernel counts them."""
+def numa_maps(pid: int) -> dict[int, dict[int, int]]:
+    """Bytes per node of each mapping, as the kernel counts them."""
     found = {}
     for line in Path(f"/proc/{pid}/numa_maps").read_text().splitlines():
         size = int((re.findall(r"kernelpagesize_kB=(\d+)", line) or ["4"])[0]) << 10
         nodes = {int(node): int(n) * size for node, n in re.findall(r" N(\d+)=(\d+)", line)}
-        found[int(line.split()[0], 16)] = (nodes, size)
+        found[int(line.split()[0], 16)] = nodes
     return found
 
 
@@ -184,25 +184,28 @@ def target(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Helper]:
         yield running
 
 
-def test_every_large_region_is_within_a_point_of_numa_maps(target: Helper) -> None:
-    pid = target.process.pid
+def test_every_region_agrees_with_numa_maps(target: Helper) -> None:
+    """Exactly where all pages were looked at, else within one point if it is over 16 MB."""
     rows = target.place()
-    truth = numa_maps(pid)
-    large = [mapping for mapping in read_maps(pid) or () if mapping.bytes > BIG]
-    assert len(large) >= len(target.regions)
-    for mapping in large:
+    truth = numa_maps(target.process.pid)
+    exact = close = 0
+    for mapping in read_maps(target.process.pid) or ():
         mine = [row for row in rows if row.addr == mapping.start]
-        nodes, _ = truth[mapping.start]
-        present = sum(nodes.values())
-        if not present:
+        if not mine or mapping.path == "[vdso]":
             continue
-        expected = np.array([nodes.get(0, 0), nodes.get(1, 0)])
-        assert shares_of(mine) == pytest.approx(expected / present, abs=0.01), mapping
-        found = sum(row.node_bytes for row in mine if row.mem_node >= 0)
-        assert found / mapping.bytes == pytest.approx(present / mapping.bytes, abs=0.01), mapping
+        nodes = truth[mapping.start]
+        found = {row.mem_node: row.node_bytes for row in mine if row.mem_node >= 0}
         assert sum(row.node_bytes for row in mine) == mapping.bytes
-        if all(row.sampled_pages == row.piece_pages for row in mine):
-            assert {row.mem_node: row.node_bytes for row in mine if row.mem_node >= 0} == nodes
+        if mine[0].sampled_pages == mine[0].piece_pages:
+            assert found == nodes, mapping
+            exact += 1
+        elif mapping.bytes > BIG:
+            for node in (0, 1):
+                share = nodes.get(node, 0) / mapping.bytes
+                assert found.get(node, 0) / mapping.bytes == pytest.approx(share, abs=0.01), mapping
+            close += 1
+    assert exact >= 10
+    assert close >= 2
 
 
 def test_the_regions_lie_as_they_were_made(target: Helper) -> None:
@@ -226,7 +229,6 @@ def test_the_regions_lie_as_they_were_made(target: Helper) -> None:
         "sampled, patchy",
         "sampled, interleaved",
     }
-    assert not sampled["bound"]
     assert sum({row.addr: row.sampled_pages for row in rows}.values()) <= BUDGET_PAGES
 
 
@@ -237,7 +239,8 @@ def test_what_has_not_changed_is_not_told_again(target: Helper) -> None:
     rows = changed(second, target.place())
     address, size = target.regions["bound"]
     moved = {row.mem_node: row.node_bytes for row in rows if row.addr == address}
-    assert moved == {0: 5 << 20, 1: size - (5 << 20)}
+    assert moved[0] == pytest.approx(5 << 20, abs=0.01 * size)
+    assert sum(moved.values()) == size
     # The helper's own heap grew by what it took to do this; no other region changed.
     others = {start for start, _ in target.regions.values()} - {address}
     assert not others & {row.addr for row in rows}

@@ -16,6 +16,7 @@ from numatrace.analyze.commandline import (
 from numatrace.analyze.fixes import common
 from numatrace.analyze.fixes.quoting import RefusedError, shell, shell_command
 from numatrace.analyze.plan import root_process
+from numatrace.analyze.situation import policy_nodes
 from numatrace.model.cpulist import format_cpulist
 from numatrace.model.report import Fix, Step
 
@@ -25,6 +26,9 @@ if TYPE_CHECKING:
     from numatrace.model.process import Process
 
 DEPLOYMENT = "by hand"
+
+NUMACTL_OPTIONS = {"bind": "--membind", "interleave": "--interleave", "prefer": "--preferred"}
+"""numactl's option for each memory policy, as numa_maps names it."""
 
 
 def render(situation: Situation, plan: Plan, passed: tuple[str, ...]) -> Fix:
@@ -49,7 +53,10 @@ def render(situation: Situation, plan: Plan, passed: tuple[str, ...]) -> Fix:
         verify=common.verify_steps(situation, new_pid, needs_root=False),
         undo=(
             Step(f"pid={common.pid_by_name(root)} && {_stop('$pid')}", "Stop the new server."),
-            Step(_in_folder(root, shell_command(root.argv)), "Start it as it was."),
+            Step(
+                _in_folder(root, f"{_launcher(situation, root)}{shell_command(root.argv)}"),
+                "Start it as it was.",
+            ),
         ),
         notes=(*notes, *common.remarks(situation, plan)),
         lint=passed,
@@ -106,6 +113,21 @@ def _policy(plan: Plan) -> str:
     if plan.whole_nodes:
         return f"--cpunodebind={nodes} --membind={nodes}"
     return f"--physcpubind={format_cpulist(plan.cpus)} --membind={nodes}"
+
+
+def _launcher(situation: Situation, root: Process) -> str:
+    """Return the numactl call that gives a process the policy and the CPUs that it had.
+
+    A policy is not part of the command line: numactl replaces itself with the server.
+    """
+    flag = NUMACTL_OPTIONS.get(root.policy.partition(":")[0].partition("=")[0])
+    nodes = format_cpulist(policy_nodes(root.policy))
+    words = [f"{flag}={nodes}"] if flag and nodes else []
+    online = {cpu for node in situation.topology.nodes for cpu in node.cpus}
+    allowed = set(root.cpus_allowed)
+    if allowed and allowed < online and not root.cgroup.cpus:
+        words.append(f"--physcpubind={format_cpulist(allowed)}")
+    return f"numactl {' '.join(words)} " if words else ""
 
 
 def _why_start(plan: Plan) -> str:
