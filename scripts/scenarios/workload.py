@@ -28,11 +28,8 @@ class Server:
 
     process: subprocess.Popen[bytes]
     url: str
-
-    @property
-    def pid(self) -> int:
-        """Its process id: numactl and its like exec the server, so it is the server's own."""
-        return self.process.pid
+    pid: int
+    """numactl and its like exec the server, so this is the process's own."""
 
 
 def server_command(model: Path, *options: str) -> list[str]:
@@ -47,12 +44,13 @@ def serving(command: Sequence[str], log: Path) -> Iterator[Server]:
     with log.open("wb") as output:
         process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, cwd=ROOT)
     try:
-        yield Server(process, _wait_for_url(process, log))
+        yield Server(process, wait_for_url(process, log), process.pid)
     finally:
         end(process)
 
 
-def _wait_for_url(process: subprocess.Popen[bytes], log: Path) -> str:
+def wait_for_url(process: subprocess.Popen[bytes], log: Path) -> str:
+    """The address that a server says it listens on. Raises RuntimeError with what it said."""
     deadline = time.monotonic() + START_TIMEOUT_S
     while time.monotonic() < deadline:
         if found := READY.search(log.read_bytes()):
