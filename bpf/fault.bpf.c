@@ -56,7 +56,8 @@ static __always_inline __u64 due_faults(void)
 	return weight;
 }
 
-static __always_inline void on_fault(unsigned long addr, unsigned long ip, unsigned long error, __u8 mode)
+static __always_inline void on_fault(unsigned long addr, unsigned long ip, unsigned long error,
+				     __u8 mode)
 {
 	__u64 pid_tgid = bpf_get_current_pid_tgid();
 	__s32 tgid = pid_tgid >> 32;

@@ -97,9 +97,9 @@ static __always_inline void switch_out(struct running *now, __s32 tid, __s32 nod
 	if (!t || !begin || !*begin)
 		return;
 	runs_on(t, tid, node);
-	/* The kernel runs no tracing program on a CPU that is in one already, or in a bpf(2) call, even
-	 * if the task there was preempted. Then switches are missed, and when this turn began is not
-	 * known: better count nothing. User space makes up for it from schedstat. */
+	/* The kernel runs no tracing program on a CPU that is in one already, or in a bpf(2) call,
+	 * even if the task there was preempted. Then switches are missed, and when this turn began
+	 * is not known: better count nothing. User space makes up for it from schedstat. */
 	if (now->tid != tid && start_ns) {
 		lose(LOSS_SWITCH, 1);
 		return;

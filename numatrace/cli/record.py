@@ -31,6 +31,7 @@ Examples:
   sudo numatrace record -p $(pidof llama-server)
   sudo numatrace record -p $(pidof ollama) -d 30 -o slow.arrow
   sudo numatrace record -- llama-server -m model.gguf
+
 \b
 Send requests to the server while it records. Ctrl-C ends the recording; so does the end
 of the last target. A command started with -- is ended with the recording.

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import unicodedata
-
 MAX_CHARS = 4096
 
 
 def printable(text: str, limit: int = MAX_CHARS) -> str:
-    """Text without control, format or surrogate characters, at most `limit` characters long.
+    """Text in which only characters that show themselves are left, at most `limit` of them.
 
-    Terminals act on control characters, and format characters can reverse what is shown.
+    Terminals act on control characters, format characters can reverse what is shown, and some
+    spaces end the line. str.isprintable knows them all, the plain space excepted.
     """
-    shown = "".join(c if _harmless(c) else "\N{REPLACEMENT CHARACTER}" for c in text[: limit + 1])
+    shown = "".join(
+        c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text[: limit + 1]
+    )
     return shown if len(shown) <= limit else shown[: limit - 1] + "…"
-
-
-def _harmless(char: str) -> bool:
-    return not unicodedata.category(char).startswith("C")

@@ -215,8 +215,10 @@ class Session:
 
 def recorder_cpu_s() -> float:
     """CPU seconds of this process and its ended children, user and system."""
-    usages = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
-    return sum(usage.ru_utime + usage.ru_stime for usage in usages)
+    import psutil  # only at the end: it is not needed to attach
+
+    times = psutil.Process().cpu_times()
+    return float(times.user + times.system + times.children_user + times.children_system)
 
 
 def sudo_owner(environ: Mapping[str, str]) -> tuple[int, int] | None:

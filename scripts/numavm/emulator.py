@@ -8,12 +8,12 @@ import tempfile
 from pathlib import Path
 
 from numavm import VmError
-from numavm.packages import WORK_PREFIX, run, say, unpack
+from numavm.packages import AS_CALLER, WORK_PREFIX, run, say, unpack
 
 SYSTEM_QEMU = "qemu-system-x86_64"
-# Before 8.1, a virtual CPU could go on with code that another one had just patched: a kernel that
-# switches a tracepoint or static branch then dies with "int3: 0000" once in some fifty starts. See
-# QEMU's commit "accel/tcg: Always lock pages before translation".
+# Before 8.1 (commit deba78709ae8 "accel/tcg: Always lock pages before translation") a virtual CPU
+# may go on with code that another one has just patched. A kernel that switches a tracepoint or a
+# static branch then dies with "int3: 0000": seen once in some sixty starts with 7.2.
 SAFE = (8, 1)
 _PACKAGES = ("qemu-system-x86", "qemu-system-data")
 _KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
@@ -30,7 +30,7 @@ def get_qemu(cache: Path) -> str:
             with tempfile.TemporaryDirectory(dir=cache, prefix=WORK_PREFIX) as work:
                 _unpack_backport(Path(work) / "qemu").rename(folder)
         except (VmError, subprocess.CalledProcessError, OSError) as error:
-            say(f"{error}\nusing the system's QEMU, whose guests crash now and then; install 8.1")
+            say(f"{error}\nusing the system's QEMU: guests crash now and then before version 8.1")
             return SYSTEM_QEMU
     return str(_program(folder))
 
@@ -69,7 +69,7 @@ def _unpack_backport(folder: Path) -> Path:
     options = ["-o", f"Dir::Etc::SourceList={folder / 'sources.list'}"]
     options += ["-o", "Dir::Etc::SourceParts=/dev/null", "-o", f"Dir::State::Lists={lists}"]
     options += ["-o", "Dir::Cache::PkgCache=", "-o", "Dir::Cache::SrcPkgCache="]
-    run(["apt-get", "-q", *options, "-o", "APT::Sandbox::User=root", "update"])
+    run(["apt-get", "-q", *options, *AS_CALLER, "update"])
     for package in _PACKAGES:
         unpack(package, folder, options)
     if version(str(_program(folder))) < SAFE:

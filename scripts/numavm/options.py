@@ -165,6 +165,9 @@ def _folder(text: str, option: str) -> Path:
 def _environment(pairs: list[str]) -> dict[str, str]:
     variables = {name: os.environ[name] for name in PASSED_ENVIRONMENT if name in os.environ}
     variables |= {"USER": "root", "LOGNAME": "root", "SHELL": "/bin/sh", "NUMATRACE_VM": "1"}
+    # The command is root's, and users may lack root's folders: modprobe is there.
+    folders = variables.get("PATH", "/usr/bin:/bin").split(":")
+    variables["PATH"] = ":".join(dict.fromkeys([*folders, "/usr/sbin", "/sbin"]))
     for pair in pairs:
         name, equals, value = pair.partition("=")
         if not equals or not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name):

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 # qemu, mkfs.ext4, depmod, what unpacks kernels; then what commands in the guest expect.
 PACKAGES = ("qemu-system-x86", "e2fsprogs", "kmod", "xz-utils", "zstd", "numactl", "python3-bpfcc")
 
+AS_CALLER = ("-o", "APT::Sandbox::User=root")
+"""For apt-get: else root's downloads are another user's, who may not write to the cache."""
 WORK_PREFIX = "work-"
 """How the names of folders start that are worth nothing once their maker has ended."""
 
@@ -47,27 +49,34 @@ def install_packages() -> None:
     missing = sorted(set(PACKAGES) - _installed())
     if missing:
         say(f"installing {' '.join(missing)}")
-        apt(["install", "-y", "--no-install-recommends", *missing])
+        install = ["install", "-y", "--no-install-recommends", *missing]
+        try:
+            apt(install)
+        except VmError:  # the package lists may be old, or none at all
+            apt(["update"])
+            apt(install)
 
 
 def unpack(package: str, target: Path, options: Sequence[str] = ()) -> None:
     """Download a package and unpack it in `target`, with further `options` for apt-get."""
     target.mkdir(exist_ok=True)
-    # Root's apt would download as a user who may not write here.
-    apt([*options, "-o", "APT::Sandbox::User=root", "download", package], cwd=target)
+    download = ["apt-get", "-q", *options, *AS_CALLER, "download", package]
+    if subprocess.run(download, stdout=sys.stderr, check=False, cwd=target).returncode:
+        apt(["update"])  # with old lists, it asks for a version that is no longer there
+        subprocess.run(download, stdout=sys.stderr, check=True, cwd=target)
     for file in target.glob("*.deb"):
         run([tool("dpkg"), "-x", str(file), str(target)])
         file.unlink()
 
 
-def apt(arguments: Sequence[str], cwd: Path | None = None) -> None:
-    """Run apt-get as root; when it fails, once more with fresh package lists."""
-    command = _as_root(["apt-get", "-q", "-o", "DPkg::Lock::Timeout=300", *arguments])
-    if subprocess.run(command, stdout=sys.stderr, check=False, cwd=cwd).returncode == 0:
-        return
-    update = _as_root(["apt-get", "-q", "update"])
-    subprocess.run(update, stdout=sys.stderr, check=False)
-    if subprocess.run(command, stdout=sys.stderr, check=False, cwd=cwd).returncode:
+def apt(arguments: Sequence[str]) -> None:
+    """Run apt-get as root. Raises VmError when it fails."""
+    command = ["env", "DEBIAN_FRONTEND=noninteractive", "apt-get", "-q"]
+    command += ["-o", "DPkg::Lock::Timeout=300"]
+    if os.geteuid() != 0 and shutil.which("sudo"):
+        command = ["sudo", *command]
+    command += arguments
+    if subprocess.run(command, stdout=sys.stderr, check=False).returncode:
         raise VmError(f"apt-get {' '.join(arguments)} failed, see above; mend that, then run again")
 
 
@@ -100,8 +109,3 @@ def _installed() -> set[str]:
         ) from error
     lines = (line.partition(" ") for line in result.stdout.splitlines())
     return {package for status, _, package in lines if status == "installed"}
-
-
-def _as_root(command: list[str]) -> list[str]:
-    command = ["env", "DEBIAN_FRONTEND=noninteractive", *command]
-    return ["sudo", *command] if os.geteuid() != 0 and shutil.which("sudo") else command

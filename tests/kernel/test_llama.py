@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import gguf
 import pyarrow.compute as pc
@@ -17,8 +18,6 @@ from numatrace.trace.reader import Trace
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "scripts"))
-
-from typing import TYPE_CHECKING
 
 from scenarios.workload import (  # noqa: E402 (found only once its folder is on the path)
     Server,

@@ -101,7 +101,7 @@ def test_the_guest_gets_the_path_and_what_env_adds_but_nothing_else(monkeypatch)
     monkeypatch.setenv("PATH", "/a:/b")
     monkeypatch.setenv("SECRET_TOKEN", "x")
     environment = parse_options(["--env", "A=b=c", "--env", "LANG=C", "x"]).environment
-    assert environment["PATH"] == "/a:/b"
+    assert environment["PATH"] == "/a:/b:/usr/sbin:/sbin"
     assert environment["A"] == "b=c"
     assert environment["LANG"] == "C"
     assert "SECRET_TOKEN" not in environment

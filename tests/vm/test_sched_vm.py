@@ -75,10 +75,9 @@ def test_time_is_on_the_node_where_it_was_spent(tmp_path: Path) -> None:
     grown_ns: dict[int, int] = {}
 
     def work(stimulus: Stimulus) -> None:
-        for node, burn_ns in ((NODES[0], 100_000_000), (NODES[1], 200_000_000)):
-            stimulus.pin(first_cpu(node))
-            stimulus.settle()
+        for node, burn_ns in ((NODES[0], 300_000_000), (NODES[1], 600_000_000)):
             before = stimulus.schedstat_ns()
+            stimulus.pin(first_cpu(node))
             stimulus.burn(burn_ns)
             stimulus.settle()
             grown_ns[node] = stimulus.schedstat_ns() - before
@@ -88,7 +87,7 @@ def test_time_is_on_the_node_where_it_was_spent(tmp_path: Path) -> None:
     for row in rows:
         if row["kind"] == "oncpu":
             counted[int(str(row["node"]))] += int(str(row["oncpu_ns"]))
-    assert sum(counted.values()) == pytest.approx(sum(grown_ns.values()), rel=0.03)
+    assert sum(counted.values()) == pytest.approx(sum(grown_ns.values()), rel=0.01)
     for node, ns in grown_ns.items():
-        # What the orders themselves cost is some milliseconds under emulation.
-        assert counted[node] == pytest.approx(ns, rel=0.05, abs=5_000_000), (counted, grown_ns)
+        # To be told to move is still done on the old node: milliseconds, under emulation.
+        assert counted[node] == pytest.approx(ns, rel=0.02), (counted, grown_ns)
