@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -29,6 +30,8 @@ ROOT = Path("/")
 ENVIRON_BYTES = 2 << 20
 """Bytes of an environment that are looked through: what execve(2) takes with an 8 MiB stack."""
 WITHHELD = "(withheld)"
+POLICIES_S = 0.1
+"""How long a process's threads are asked for their policies: what is left over stays unknown."""
 
 _WANTED = re.compile(r"(LLAMA_ARG|OLLAMA|OMP|GGML|GOMP)_[A-Z0-9_]{1,64}")
 """Variables that configure a server. The rest of an environment is nobody's business: secrets."""
@@ -93,7 +96,9 @@ def read_process(pid: int, root: Path = ROOT) -> Process | None:
     )
 
 
-def read_thread(pid: int, tid: int, root: Path = ROOT) -> Thread | None:
+def read_thread(
+    pid: int, tid: int, root: Path = ROOT, *, with_policy: bool = True
+) -> Thread | None:
     """Read all that a `thread` row tells; None if the thread is gone."""
     proc = root / "proc"
     status = procfs.status(f"{proc}/{pid}/task/{tid}/status")
@@ -104,15 +109,20 @@ def read_thread(pid: int, tid: int, root: Path = ROOT) -> Thread | None:
         comm=_unescaped(status["Name"])[:COMM_LIMIT],
         cpus_allowed=_allowed(status, "Cpus_allowed_list"),
         mems_allowed=_allowed(status, "Mems_allowed_list", NODE_LIMIT),
-        policy=procfs.policy(pid, tid, proc),
+        policy=procfs.policy(pid, tid, proc) if with_policy else "",
     )
 
 
 def read_threads(pid: int, root: Path = ROOT) -> tuple[Thread, ...]:
     """Read all threads of a process that are there; none if it is gone."""
-    tids = procfs.thread_ids(pid, root / "proc")
-    threads = (read_thread(pid, tid, root) for tid in tids)
-    return tuple(thread for thread in threads if thread is not None)
+    started = time.monotonic()
+    found: list[Thread] = []
+    for tid in procfs.thread_ids(pid, root / "proc"):
+        in_time = time.monotonic() - started < POLICIES_S
+        thread = read_thread(pid, tid, root, with_policy=in_time)
+        if thread is not None:
+            found.append(thread)
+    return tuple(found)
 
 
 def _telling(paths: Mapping[str, str]) -> Sequence[str]:

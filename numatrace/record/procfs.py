@@ -26,10 +26,8 @@ PF_KTHREAD = 0x0020_0000
 """Flag of a thread that the kernel made for itself (linux/sched.h)."""
 INITIAL_PID_NAMESPACE = "pid:[4026531836]"
 """PROC_PID_INIT_INO, 0xEFFFFFFC (linux/proc_ns.h)."""
-POLICY_WALK_LIMIT = 64 << 20
-"""Bytes of a first mapping up to which numa_maps is asked: it walks all pages of that mapping."""
-LEADER_WALK_LIMIT = 2 << 30
-"""The same for a process's first thread, which is asked once only: 30 ms."""
+POLICY_WALK_LIMIT = 2 << 30
+"""Bytes of a first mapping up to which numa_maps is asked: it walks all pages there, in 30 ms."""
 
 _STATUS = re.compile(r"^(\w+):[ \t]*(.*)$", re.MULTILINE)
 # mpol_to_str() of mm/mempolicy.c; two of its names hold a space.
@@ -196,8 +194,7 @@ def policy(pid: int, tid: int, proc: Path = PROC) -> str:
     kernel formats lines until the read is satisfied, so the read is smaller than a line and is
     not done where the first mapping is large.
     """
-    limit = LEADER_WALK_LIMIT if pid == tid else POLICY_WALK_LIMIT
-    if not 0 < first_mapping_bytes(pid, proc) <= limit:
+    if not 0 < first_mapping_bytes(pid, proc) <= POLICY_WALK_LIMIT:
         return ""
     path = f"{proc}/{pid}/task/{tid}/numa_maps"
     match = _POLICY.match(read_once(path, 64)) or _POLICY.match(read_once(path, 1024))

@@ -481,9 +481,7 @@ def assert_fits(shown: str, report: Report, width: int = 79) -> None:
 
 def safe(command: str) -> str:
     """A command as it is shown: what is not to be sent to a terminal is replaced."""
-    return "".join(
-        "\ufffd" if unicodedata.category(c)[0] == "C" or c in "\u2028\u2029" else c for c in command
-    )
+    return "".join(c if c.isprintable() else "\ufffd" for c in command)
 
 
 def assert_harmless(shown: str) -> None:
