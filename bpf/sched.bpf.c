@@ -92,16 +92,17 @@ static __always_inline void switch_out(struct running *now, __s32 tid, __s32 nod
 	struct thread *t = threads.lookup(&tid);
 	int zero = 0;
 	__u64 *begin = begin_ns.lookup(&zero);
+	__u64 *unseen = unseen_turns.lookup(&zero);
 	__u64 start_ns = now->start_ns;
 
-	if (!t || !begin || !*begin)
+	if (!t || !begin || !*begin || !unseen)
 		return;
 	runs_on(t, tid, node);
 	/* The kernel runs no tracing program on a CPU that is in one already, or in a bpf(2) call,
 	 * even if the task there was preempted. Then switches are missed, and when this turn began
 	 * is not known: better count nothing. User space makes up for it from schedstat. */
 	if (now->tid != tid && start_ns) {
-		lose(LOSS_SWITCH, 1);
+		++*unseen;
 		return;
 	}
 	if (start_ns < *begin)

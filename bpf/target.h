@@ -25,10 +25,12 @@ enum loss {
 	LOSS_FAULT_MAP,
 	LOSS_ONCPU_MAP,
 	LOSS_THREAD_MAP,
-	LOSS_SWITCH,
 	LOSS_MAX
 };
 BPF_PERCPU_ARRAY(losses, __u64, LOSS_MAX);
+
+/* Turns on a CPU whose beginning was not seen: see switch_out. */
+BPF_PERCPU_ARRAY(unseen_turns, __u64, 1);
 
 static __always_inline void lose(int reason, __u64 events)
 {

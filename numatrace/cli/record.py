@@ -260,8 +260,8 @@ def summary_text(summary: Summary, path: Path) -> str:
         f"({REASONS.get(summary.reason, summary.reason)})",
         "  events    " + ", ".join(f"{name} {n:,}" for name, n in families(status).items()),
         "  lost      " + lost_text(status),
-        f"  recorder  {summary.recorder_cpu_s:.2f} s of CPU "
-        f"({100 * summary.recorder_cpu_s / max(status.elapsed_s, 1e-9):.1f} % of one), "
+        f"  recorder  {summary.startup_cpu_s:.1f} s of CPU to start, then "
+        f"{100 * summary.recording_cpu_s / max(status.elapsed_s, 1e-9):.1f} % of one CPU; "
         f"{format_bytes(summary.recorder_peak_bytes)} at most",
         f"  server    {printable(summary.server)}",
         *(f"  note      {printable(note)}" for note in summary.notes),

@@ -263,8 +263,9 @@ def ollama_serve(process: Process, processes: Sequence[Process]) -> Process | No
 
 
 def _basenames(process: Process) -> set[str]:
-    # A server run through an interpreter or a wrapper is known only by its argv[0].
-    named = (process.exe.removesuffix(" (deleted)"), *process.argv[:1])
+    # A server run through a wrapper is known only by its argv[0], one run by an interpreter only
+    # by the name that it gave itself.
+    named = (process.exe.removesuffix(" (deleted)"), *process.argv[:1], process.comm)
     return {name.rpartition("/")[2] for name in named}
 
 

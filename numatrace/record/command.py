@@ -14,17 +14,19 @@ from numatrace.model.errors import UsageError
 GRACE_S = 5.0
 """How long a command may take to end after SIGTERM."""
 
-# This program waits for a byte, then becomes the command: same pid, and nothing of the command
-# has run before it was followed. Without the byte it ends. Python ignores SIGPIPE, the command
-# must not.
+# This program says that it is there, waits for a byte, then becomes the command: same pid, and
+# nothing of the command has run before it was followed. Without the byte it ends. Python ignores
+# SIGPIPE, the command must not.
 HOLD = """
 import os, signal, sys
-gate = int(sys.argv[1])
+ready, gate = int(sys.argv[1]), int(sys.argv[2])
+os.write(ready, b"y")
+os.close(ready)
 if not os.read(gate, 1):
     os._exit(125)
 os.close(gate)
 signal.signal(signal.SIGPIPE, signal.SIG_DFL)
-os.execvp(sys.argv[2], sys.argv[2:])
+os.execvp(sys.argv[3], sys.argv[3:])
 """
 
 
@@ -64,14 +66,19 @@ class Launched:
 
 
 def start_command(command: list[str]) -> Launched:
-    """Start a command that waits for `release`."""
+    """Start a command that waits for `release`. Returns when it waits, and so makes no events."""
     held, gate = os.pipe()
+    up, ready = os.pipe()
     try:
         process = subprocess.Popen(
-            [sys.executable, "-I", "-S", "-c", HOLD, str(held), *command], pass_fds=(held,)
+            [sys.executable, "-I", "-S", "-c", HOLD, str(ready), str(held), *command],
+            pass_fds=(held, ready),
         )
     finally:
         os.close(held)
+        os.close(ready)
+    os.read(up, 1)
+    os.close(up)
     return Launched(process, gate)
 
 

@@ -39,7 +39,6 @@ class Documents:
         self.writer = writer
         self.processes: dict[int, Process] = {}
         self.notes: list[str] = []
-        self._faults: dict[int, dict[str, int]] = {}
         self._latest: dict[int, dict[str, int]] = {}
         self._threads: set[int] = set()
         self._memory_due = 0.0
@@ -74,10 +73,11 @@ class Documents:
         process = read_process(tgid)
         if process is None:
             return None
-        self._process(process)
-        self._faults.setdefault(tgid, fault_counters(tgid))
+        if process != self.processes.get(tgid):
+            self._process(process)
         for thread in read_threads(tgid):
-            self._thread(tgid, thread.tid, thread.comm, thread.to_json())
+            if thread.tid not in self._threads:
+                self._thread(tgid, thread.tid, thread.comm, thread.to_json())
         return process
 
     def _process(self, process: Process) -> None:
@@ -98,29 +98,29 @@ class Documents:
     def write_interval(self, threads: Mapping[int, set[int]]) -> None:
         """What changes: new threads, fault counters, the memory of the nodes."""
         for tgid, tids in threads.items():
-            self._latest[tgid] = fault_counters(tgid) or self._latest.get(tgid, {})
+            self._latest[tgid] = procfs.fault_counters(tgid) or self._latest.get(tgid, {})
             for tid in tids - self._threads:
                 self._new_thread(tgid, tid)
         if time.monotonic() >= self._memory_due:
             self._system(*memory_document())
             self._memory_due = time.monotonic() + MEMORY_INTERVAL_S
 
-    def write_growth(self) -> None:
-        """At the end: how far the kernel's own fault counters of each process have grown."""
-        for tgid, before in self._faults.items():
-            now = fault_counters(tgid) or self._latest.get(tgid, {})
-            for name, count in now.items():
-                self.writer.add_rows(
-                    "counter",
-                    [
-                        {
-                            "t_ns": time.monotonic_ns(),
-                            "tgid": tgid,
-                            "name": name,
-                            "count": max(0, count - before.get(name, 0)),
-                        }
-                    ],
-                )
+    def write_growth(self, baseline: Mapping[int, Mapping[str, int]], unseen_turns: int) -> None:
+        """At the end: how far the kernel's own fault counters of each process have grown.
+
+        `baseline`: what they were at attach; without an entry, 0. And `unseen_turns` of threads on
+        CPUs, whose time is schedstat's.
+        """
+        now_ns = time.monotonic_ns()
+        rows: list[dict[str, object]] = [
+            {"t_ns": now_ns, "name": "unseen_turns", "count": unseen_turns}
+        ]
+        for tgid, latest in self._latest.items():
+            before = baseline.get(tgid, {})
+            for name, count in (procfs.fault_counters(tgid) or latest).items():
+                grown = max(0, count - before.get(name, 0))
+                rows.append({"t_ns": now_ns, "tgid": tgid, "name": name, "count": grown})
+        self.writer.add_rows("counter", rows)
         self._system(*memory_document())
 
     def note(self, name: str, detail: str) -> None:
@@ -173,9 +173,3 @@ class Documents:
                 }
             ],
         )
-
-
-def fault_counters(tgid: int) -> dict[str, int]:
-    """The kernel's own count of a process's page faults; empty when it is gone."""
-    stat = procfs.stat(tgid)
-    return {} if stat is None else {"minflt": stat.minflt, "majflt": stat.majflt}

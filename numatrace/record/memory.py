@@ -60,6 +60,7 @@ class Memory:
         self.note = note
         self.finder = GgufFinder()
         self.spaces: dict[int, Space] = {}
+        self._ended_gguf_bytes: dict[int, int] = {}
 
     def attach(self, tgid: int, argv: Sequence[str] = ()) -> None:
         """Begin with a process, or begin anew after an exec."""
@@ -73,7 +74,9 @@ class Memory:
 
     def forget(self, tgid: int) -> None:
         """A process ended: what was written of it stands."""
-        self.spaces.pop(tgid, None)
+        space = self.spaces.pop(tgid, None)
+        if space is not None and (mapped := self._mapped_gguf_bytes(space)) is not None:
+            self._ended_gguf_bytes[tgid] = mapped
 
     def update(self) -> None:
         """Read mappings anew, take in tensor tables, and take the snapshots that are due."""
@@ -99,7 +102,7 @@ class Memory:
 
     def gguf_bytes(self) -> dict[int, int]:
         """Bytes of GGUF files that each process maps; 0 for one that has one open only."""
-        return {
+        return self._ended_gguf_bytes | {
             tgid: found
             for tgid, space in self.spaces.items()
             if (found := self._mapped_gguf_bytes(space)) is not None

@@ -31,7 +31,6 @@ LOSSES = (
     ("fault", "map of totals full"),
     ("sched", "map of on-CPU times full"),
     ("sched", "map of threads full"),
-    ("sched", "beginning of a turn on a CPU not seen; its time is taken from schedstat"),
 )
 """Family and reason of each loss counter, in the order of `enum loss` in bpf/target.h."""
 
@@ -53,6 +52,7 @@ class Probes:
         self.oncpu = self._map("oncpu", TID_NODE, ONCPU_TOTAL, size)
         self._running = self._map("running", "<u4", RUNNING, 1)
         self._losses = self._map("losses", "<u4", "<u8", len(LOSSES))
+        self._unseen = self._map("unseen_turns", "<u4", "<u8", 1)
         self._pending = self._map("fault_pending", "<u4", "<u8", 1)
         self._every = self._map("fault_every", "<u4", "<u8", 1)
         self._begin = self._map("begin_ns", "<u4", "<u8", 1)
@@ -118,7 +118,15 @@ class Probes:
 
     def faults_pending(self) -> int:
         """Faults counted that no record has stood for yet (sampling)."""
-        value = self._pending.get(ZERO, online_possible_cpus())
+        return self._per_cpu_sum(self._pending)
+
+    def unseen_turns(self) -> int:
+        """Turns on a CPU whose beginning was not seen, and whose time schedstat has to tell."""
+        return self._per_cpu_sum(self._unseen)
+
+    @staticmethod
+    def _per_cpu_sum(counter: BpfMap) -> int:
+        value = counter.get(ZERO, online_possible_cpus())
         return int(value.sum()) if value is not None else 0
 
     def stop(self) -> None:

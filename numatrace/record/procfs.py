@@ -213,3 +213,19 @@ def in_initial_pid_namespace(proc: Path = PROC) -> bool:
     Without the link (a kernel without pid namespaces) they are.
     """
     return read_link(proc / "self/ns/pid") in {"", INITIAL_PID_NAMESPACE}
+
+
+def peak_bytes(proc: Path = PROC) -> int:
+    """Return the largest resident memory of this process; 0 where it is not told.
+
+    Not getrusage(2): its maximum is that of the program before the exec where that was larger.
+    """
+    found = status(f"{proc}/self/status") or {}
+    kib = to_integer(found.get("VmHWM", "").removesuffix(" kB"))
+    return (kib or 0) << 10
+
+
+def fault_counters(pid: int, proc: Path = PROC) -> dict[str, int]:
+    """Return the kernel's own count of a process's page faults; empty when it is gone."""
+    found = stat(pid, proc)
+    return {} if found is None else {"minflt": found.minflt, "majflt": found.majflt}

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
-import resource
 import time
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
+import psutil
+
+from numatrace.record import procfs
 from numatrace.record.documents import Documents
 from numatrace.record.drain import Drainer
 from numatrace.record.loader import Loading
@@ -46,8 +48,10 @@ class Summary:
     reason: str
     """Why it ended: interrupted, time, targets or command."""
     output: str
-    recorder_cpu_s: float
-    """CPU time of the recorder and its helpers, user and system."""
+    startup_cpu_s: float
+    """CPU time of the recorder until it was attached, user and system: imports and the compiler."""
+    recording_cpu_s: float
+    """CPU time of the recorder and its helpers from then to the end of the recording."""
     recorder_peak_bytes: int
     """Largest resident memory of the recorder, bcc's compiler included."""
     attached_s: float
@@ -65,8 +69,10 @@ class Session:
     def __init__(self, options: Options, loading: Loading | None = None) -> None:
         self.options = options
         self.began = self.ended = 0.0
+        self.startup_cpu_s = self.recording_cpu_s = 0.0
         self.first_event_s: float | None = None
         self.stop_reason = ""
+        self._fresh: set[int] = set()
         loading = Loading(options.plan()) if loading is None else loading
         try:
             self.writer = TraceWriter.create(
@@ -95,6 +101,7 @@ class Session:
         for tgid, tids in self.targets.threads.items():
             self.totals.clock.start(tgid, tids)
         self.began = time.monotonic()
+        self.startup_cpu_s = recorder_cpu_s()
         self.documents.write_machine(self.probes.plan)
         for tgid in list(self.targets.threads):
             self._describe(tgid)
@@ -139,6 +146,7 @@ class Session:
         self.losses.write()
         for tgid in self.targets.sweep():
             self.memory.forget(tgid)
+        self._describe_again()
         self.documents.write_interval(self.targets.threads)
         self.memory.update()
         self.writer.flush()
@@ -147,6 +155,13 @@ class Session:
         process = self.documents.write_process(tgid)
         if process is not None:
             self.memory.attach(tgid, process.argv)
+            self._fresh.add(tgid)
+
+    def _describe_again(self) -> None:
+        """A second look at processes that began lately: names and policies are set at the start."""
+        fresh, self._fresh = self._fresh, set()
+        for tgid in fresh & self.targets.threads.keys():
+            self.documents.write_process(tgid)
 
     def finish(self) -> Summary:
         """Write what is left, close the file, unload the programs."""
@@ -154,11 +169,12 @@ class Session:
         self.totals.write()
         self.probes.stop()
         self.ended = time.monotonic()
+        self.recording_cpu_s = recorder_cpu_s() - self.startup_cpu_s
         self.drainer.drain()
         self.totals.write(running=False)
         self.losses.write()
         self.losses.write_unsampled()
-        self.documents.write_growth()
+        self.documents.write_growth(self.targets.faults_before, self.probes.unseen_turns())
         self.memory.finish()
         summary = self._summary()
         self.documents.write_end(summary)
@@ -204,8 +220,9 @@ class Session:
             status=self.status(),
             reason=self.stop_reason,
             output=str(self.options.output),
-            recorder_cpu_s=recorder_cpu_s(),
-            recorder_peak_bytes=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+            startup_cpu_s=self.startup_cpu_s,
+            recording_cpu_s=self.recording_cpu_s,
+            recorder_peak_bytes=procfs.peak_bytes(),
             attached_s=self.began - self.options.started,
             first_event_s=self.first_event_s,
             server=self.documents.server(self.memory.gguf_bytes()),
@@ -215,8 +232,6 @@ class Session:
 
 def recorder_cpu_s() -> float:
     """CPU seconds of this process and its ended children, user and system."""
-    import psutil  # only at the end: it is not needed to attach
-
     times = psutil.Process().cpu_times()
     return float(times.user + times.system + times.children_user + times.children_system)
 

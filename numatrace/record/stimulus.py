@@ -76,7 +76,8 @@ class Stimulus:
         self._child.wait()
         for pipe in (self._child.stdin, self._child.stdout):
             if pipe is not None:
-                pipe.close()
+                with contextlib.suppress(OSError):  # an order that it did not live to read
+                    pipe.close()
 
     def order(self, name: str, **values: int) -> Answer:
         """Have something done and wait for its end. Raises StimulusError."""

@@ -34,6 +34,8 @@ class Targets:
         self.proc = proc
         self.threads: dict[int, set[int]] = {}
         """Live threads of each followed process."""
+        self.faults_before: dict[int, dict[str, int]] = {}
+        """The kernel's fault counters of each process when it was attached to."""
         self._fresh: set[int] = set()
         self._ripe: set[int] = set()
         self._gone: set[int] = set()
@@ -50,6 +52,7 @@ class Targets:
             if tgid in self.threads:
                 continue
             self.probes.follow(tgid)
+            self.faults_before[tgid] = procfs.fault_counters(tgid, self.proc)
             self.threads[tgid] = set()
             for tid in procfs.thread_ids(tgid, self.proc):
                 self.probes.follow_thread(tgid, tid)
