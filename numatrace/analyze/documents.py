@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from numatrace.model.document import loads
@@ -19,7 +19,8 @@ PROCESSES = 16_384
 THREADS = 131_072
 TENSORS = 500_000
 REMARKS = 64
-"""Documents, tensors and remarks that are kept; more is not a machine but damage."""
+NUMBERS = 2_000_000
+"""Documents, tensors, remarks, and numbers of CPUs in them that are kept; more is damage."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +45,8 @@ class Documents:
         self.kernel = Kernel()
         self.processes: dict[int, Process] = {}
         self.threads: dict[tuple[int, int], Thread] = {}
+        self._lists: dict[tuple[int, ...], tuple[int, ...]] = {}
+        self._numbers = 0
         self.tensors: dict[tuple[str, int, str], Tensor] = {}
         self.problems: list[str] = []
         self.notes: dict[str, None] = {}
@@ -99,7 +102,21 @@ class Documents:
         thread = Thread.from_json(loads(value, "thread"))
         _require(thread.tid == tid and tid > 0, "thread", f"tid {thread.tid} in row {tid}")
         if (tgid, tid) in self.threads or len(self.threads) < THREADS:
-            self.threads[tgid, tid] = thread
+            self.threads[tgid, tid] = self._shared(thread)
+
+    def _shared(self, thread: Thread) -> Thread:
+        """The thread with its lists of CPUs and nodes shared with others that have the same.
+
+        A few characters of text can name 16,384 CPUs, and there may be 131,072 threads.
+        """
+        lists = []
+        for numbers in (thread.cpus_allowed, thread.mems_allowed):
+            if numbers not in self._lists:
+                self._numbers += len(numbers)
+                _require(self._numbers <= NUMBERS, "thread", "too many different lists of CPUs")
+                self._lists[numbers] = numbers
+            lists.append(self._lists[numbers])
+        return replace(thread, cpus_allowed=lists[0], mems_allowed=lists[1])
 
     def _tensors(self, rows: Rows | None) -> None:
         if rows is None:

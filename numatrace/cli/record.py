@@ -188,6 +188,8 @@ def _record(options: Options, loading: Loading, pids: list[int], command: list[s
                 session.run(show)
             if launched:
                 launched.end()
+            if session.memory.waits_for_tables:
+                click.echo("reading the model's table of tensors; Ctrl-C to go without", err=True)
             return session.finish()
     except BaseException:
         session.abandon()

@@ -89,9 +89,18 @@ class Memory:
             if self._is_due(space, now):
                 self._snapshot(tgid, space)
 
-    def finish(self) -> None:
-        """Wait for tensor tables, and take a last snapshot of all that still live."""
-        self._take_tables(self.finder.finish(GGUF_END_WAIT_S))
+    @property
+    def waits_for_tables(self) -> bool:
+        """Whether a tensor table is still being read."""
+        return self.finder.busy
+
+    def finish(self, hurry: Callable[[], bool]) -> None:
+        """Wait for tensor tables until told to hurry, then take a last snapshot of what lives."""
+        deadline = time.monotonic() + GGUF_END_WAIT_S
+        while self.finder.busy and time.monotonic() < deadline and not hurry():
+            self._take_tables(self.finder.poll())
+            time.sleep(0.02)
+        self.finder.close()
         for tgid, space in list(self.spaces.items()):
             self._read(tgid, space)
             self._snapshot(tgid, space)

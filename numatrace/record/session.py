@@ -72,6 +72,7 @@ class Session:
         self.startup_cpu_s = self.recording_cpu_s = 0.0
         self.first_event_s: float | None = None
         self.stop_reason = ""
+        self.hurry = False
         self._fresh: set[int] = set()
         loading = Loading(options.plan()) if loading is None else loading
         try:
@@ -124,7 +125,8 @@ class Session:
             self._check_end()
 
     def stop(self, reason: str) -> None:
-        """Ask `run` to end; safe in a signal handler."""
+        """Ask `run` to end; a second time, ask `finish` not to wait. Safe in a signal handler."""
+        self.hurry = bool(self.stop_reason)
         self.stop_reason = self.stop_reason or reason
 
     def look(self) -> None:
@@ -175,7 +177,7 @@ class Session:
         self.losses.write()
         self.losses.write_unsampled()
         self.documents.write_growth(self.targets.faults_before, self.probes.unseen_turns())
-        self.memory.finish()
+        self.memory.finish(lambda: self.hurry)
         summary = self._summary()
         self.documents.write_end(summary)
         try:

@@ -16,6 +16,9 @@ import pyarrow.compute as pc
 import pytest
 from pyarrow import Table, ipc
 
+from numatrace.record.gguf_table import Candidate
+from numatrace.record.options import Options
+from numatrace.record.session import Session
 from numatrace.record.stimulus import Stimulus
 from numatrace.trace.reader import Trace
 
@@ -23,6 +26,8 @@ if TYPE_CHECKING:
     from .conftest import Record
 
 pytestmark = pytest.mark.kernel
+
+NEVER_READ = Candidate("never.gguf", ())
 
 
 def table_of(path: Path) -> Table:
@@ -83,6 +88,23 @@ def test_time_ends_it(record: Record, tmp_path: Path) -> None:
     assert 1.0 <= summary["status"]["elapsed_s"] < 5.0
     assert summary["recorder_peak_bytes"] < 300 << 20
     assert summary["status"]["size_bytes"] == (tmp_path / "a.arrow").stat().st_size
+
+
+def test_a_second_signal_ends_the_wait_for_tensor_tables(tmp_path: Path) -> None:
+    """A session whose tables never come: it waits until it is told to hurry."""
+    with Stimulus() as stimulus:
+        session = Session(Options(tmp_path / "trace.arrow"))
+        session.start([stimulus.pid])
+        session.memory.finder._waiting.append(NEVER_READ)
+        session.memory.finder.poll = list  # type: ignore[method-assign]
+        session.stop("interrupted")
+        assert session.memory.waits_for_tables
+        threading.Timer(0.5, session.stop, ["again"]).start()
+        began = time.monotonic()
+        summary = session.finish()
+    assert 0.4 < time.monotonic() - began < 10
+    assert summary.reason == "interrupted"
+    assert rows(table_of(tmp_path / "trace.arrow"), "end")
 
 
 def test_the_end_of_the_targets_ends_it(record: Record, tmp_path: Path) -> None:
