@@ -42,9 +42,12 @@ def import_bcc(folder: Path) -> Any:
     The folder is on the path only meanwhile, and last, for what bcc itself imports. Raises
     ImportError, or OSError where its library is missing, as the import does.
     """
-    if "bcc" in sys.modules and is_real_bcc(Path(str(sys.modules["bcc"].__file__)).parent):
-        return sys.modules["bcc"]
     place = folder / "bcc" / "__init__.py"
+    loaded = sys.modules.get("bcc")
+    if loaded is not None and loaded.__file__ == str(place):
+        return loaded
+    for name in [name for name in sys.modules if name.partition(".")[0] == "bcc"]:
+        del sys.modules[name]  # a namesake, with parts of its own
     spec = importlib.util.spec_from_file_location("bcc", place)
     if spec is None or spec.loader is None:
         raise ImportError(f"{place} cannot be imported")

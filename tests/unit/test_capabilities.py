@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import importlib
 import json
 import os
 import shlex
@@ -23,6 +24,7 @@ from hypothesis import strategies as st
 from numatrace.cli import doctor as cli_doctor
 from numatrace.model.errors import CapabilityError
 from numatrace.record import capabilities, distribution
+from numatrace.record.bcc_import import import_bcc
 from numatrace.record.checks import bcc, bpf, privileges, system, tools, tracefs
 from numatrace.record.checks.capability import Capability, Host
 from numatrace.record.distribution import read_distribution
@@ -750,3 +752,29 @@ def test_marks_by_the_terminals_locale(
         monkeypatch.setenv(name, value)
     monkeypatch.setattr(sys.stdout, "isatty", lambda: True, raising=False)
     assert cli_doctor.utf8_terminal() is shows
+
+
+def test_a_namesake_that_was_imported_before_is_put_aside(
+    tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The real bcc comes from its folder, with its own parts."""
+    before = {name: sys.modules.pop(name) for name in parts_of_bcc()}
+    other = tmp_path_factory.mktemp("site")
+    write(other, "bcc/__init__.py", "from . import libbcc\n")
+    write(other, "bcc/libbcc.py", "lib = 'namesake'\n")
+    monkeypatch.syspath_prepend(str(other))
+    real = tmp_path_factory.mktemp("dist")
+    write(real, "bcc/__init__.py", "from . import libbcc\n")
+    write(real, "bcc/libbcc.py", "lib = 'real'\n")
+    try:
+        assert importlib.import_module("bcc").libbcc.lib == "namesake"
+        assert import_bcc(real).libbcc.lib == "real"
+        assert import_bcc(real) is sys.modules["bcc"]
+    finally:
+        for name in parts_of_bcc():
+            del sys.modules[name]
+        sys.modules.update(before)
+
+
+def parts_of_bcc() -> list[str]:
+    return [name for name in sys.modules if name.partition(".")[0] == "bcc"]
