@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 
     from numatrace.record.loader import Loading
     from numatrace.record.options import Options
-    from numatrace.record.session import Session, Status, Summary
+    from numatrace.record.session import Session
+    from numatrace.record.summary import Status, Summary
 
 EPILOG = """\b
 Examples:

@@ -22,7 +22,7 @@ from numatrace.record.plan import OPTIONAL_TRACEPOINTS, Plan
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from numatrace.record.session import Summary
+    from numatrace.record.summary import Summary
     from numatrace.trace.writer import TraceWriter
 
 MEMORY_INTERVAL_S = 5.0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -25,7 +26,7 @@ MAX_SEEN = 100_000
 """Files and paths that are remembered, and looked into once."""
 
 MAX_SHARDS = 1000
-WALL_SECONDS = 75.0
+WALL_SECONDS = 615.0
 """A little more than the worker allows itself."""
 
 MODEL_OPTIONS = ("--model", "-m", "--model-draft", "-md", "--mmproj", "-mm")
@@ -211,6 +212,11 @@ class Job:
             self.reason = f"signal {-code}" if code < 0 else f"exit status {code}"
         return self.process.returncode is not None
 
+    def hasten(self) -> None:
+        """Give the worker, which is nice to the server while that is recorded, its full share."""
+        with contextlib.suppress(OSError):  # it ended, or we may not
+            os.setpriority(os.PRIO_PROCESS, self.process.pid, 0)
+
     def stop(self) -> None:
         """End the worker now."""
         self.process.kill()
@@ -264,6 +270,7 @@ class GgufFinder:
     _known: set[Identity] = field(default_factory=set)
     _waiting: deque[Candidate] = field(default_factory=deque)
     _job: Job | None = None
+    _hurried: bool = False
 
     def look(self, pid: int, mappings: Iterable[Mapping], argv: Sequence[str] = ()) -> None:
         """Have all files looked into that this process maps, has open or names, once each."""
@@ -290,7 +297,15 @@ class GgufFinder:
         if self._job is None and self._waiting:
             batch = [self._waiting.popleft() for _ in range(min(MAX_BATCH, len(self._waiting)))]
             self._job = Job.start(batch, self._known)
+            if self._hurried:
+                self._job.hasten()
         return news
+
+    def hasten(self) -> None:
+        """Nothing is recorded any more: let the worker run at full speed."""
+        self._hurried = True
+        if self._job is not None:
+            self._job.hasten()
 
     def finish(self, timeout_s: float = 5.0) -> list[GgufTable]:
         """Wait for what is left, at most so long, and end."""

@@ -28,7 +28,7 @@ GGUF_END_WAIT_S = 60.0
 BIG_BYTES = 16 << 20
 """So much new memory calls for a snapshot before its time."""
 
-COST_SHARE = 0.005
+COST_SHARE = 0.002
 """Share of time that reading maps and querying pages may each take, by coming less often."""
 
 
@@ -97,6 +97,7 @@ class Memory:
     def finish(self, hurry: Callable[[], bool]) -> None:
         """Wait for tensor tables until told to hurry, then take a last snapshot of what lives."""
         deadline = time.monotonic() + GGUF_END_WAIT_S
+        self.finder.hasten()
         while self.finder.busy and time.monotonic() < deadline and not hurry():
             self._take_tables(self.finder.poll())
             time.sleep(0.02)

@@ -22,8 +22,8 @@ class Options:
     duration_s: float | None = None
     interval_s: float = 1.0
     """Between batches; at most this much is lost by a kill."""
-    drain_s: float = 0.05
-    """Between two looks at the rings."""
+    drain_s: float = 0.1
+    """Between two looks at the rings. Each look takes a CPU from a thread for which others wait."""
     place_interval_s: float = 5.0
     """Between placement snapshots; stretched when one costs more than its share of time."""
     fault_records_per_s: int = 20_000

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import psutil
@@ -16,6 +16,7 @@ from numatrace.record.loader import Loading
 from numatrace.record.losses import FaultThinner, Losses
 from numatrace.record.memory import Memory
 from numatrace.record.probes import Probes
+from numatrace.record.summary import Status, Summary
 from numatrace.record.targets import Targets
 from numatrace.record.totals import Totals
 from numatrace.trace.writer import TraceWriter
@@ -24,43 +25,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from numatrace.record.options import Options
-
-
-@dataclass(frozen=True, slots=True)
-class Status:
-    """Where a recording stands."""
-
-    elapsed_s: float
-    rows: dict[str, int]
-    """Rows in the trace, by kind."""
-    faults: int
-    """Page faults counted, also those that share a row."""
-    lost: dict[str, int]
-    """Events counted and not kept, by family."""
-    size_bytes: int
-
-
-@dataclass(frozen=True, slots=True)
-class Summary:
-    """What a recording came to."""
-
-    status: Status
-    reason: str
-    """Why it ended: interrupted, time, targets or command."""
-    output: str
-    startup_cpu_s: float
-    """CPU time of the recorder until it was attached, user and system: imports and the compiler."""
-    recording_cpu_s: float
-    """CPU time of the recorder and its helpers from then to the end of the recording."""
-    recorder_peak_bytes: int
-    """Largest resident memory of the recorder, bcc's compiler included."""
-    attached_s: float
-    """From the start of the command until the targets' events were being recorded."""
-    first_event_s: float | None
-    """From the start of the command to the first single event in hand; None if none came."""
-    server: str
-    """Which process serves the model, and why it was taken for that."""
-    notes: tuple[str, ...] = field(default=())
 
 
 class Session:

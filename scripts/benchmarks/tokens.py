@@ -8,17 +8,13 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from scenarios.workload import SCRIPTS, server_command, serving
 
 from benchmarks.figures import ratio, spread
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-PAIRS = 8
-REQUEST_S = 8.0
+PAIRS = 12
+REQUEST_S = 8
 
 
 def bench_tokens(model: Path) -> None:
@@ -27,19 +23,17 @@ def bench_tokens(model: Path) -> None:
         log = Path(folder) / "server.log"
         with serving(server_command(model, "--threads", "2"), log) as server:
             _tokens_per_s(server.url)  # warm up
+            recorder = Recorder(server.pid, Path(folder))
             pairs = []
             for turn in range(PAIRS):
                 rates = {}
                 for recorded in (True, False) if turn % 2 else (False, True):
-                    with (
-                        _recorded(server.pid, Path(folder))
-                        if recorded
-                        else contextlib.nullcontext()
-                    ):
+                    with recorder if recorded else contextlib.nullcontext():
                         rates[recorded] = _tokens_per_s(server.url)
                 pairs.append((rates[True], rates[False]))
     print("tokens/s unrecorded            ", spread([each[1] for each in pairs], "tokens/s", 1))
     print("tokens/s recorded / unrecorded ", ratio(pairs))
+    print("recorder CPU while recording   ", spread(recorder.cpu_percent, "% of one CPU"))
 
 
 def _tokens_per_s(url: str) -> float:
@@ -50,20 +44,24 @@ def _tokens_per_s(url: str) -> float:
     return float(json.loads(done.stdout)["decode_tokens_per_second"])
 
 
-@contextlib.contextmanager
-def _recorded(pid: int, folder: Path) -> Iterator[None]:
-    """Record while the block runs; wait until the recorder is past its start-up."""
-    trace = folder / "trace.arrow"
-    trace.unlink(missing_ok=True)
-    process = subprocess.Popen(
-        [sys.executable, "-m", "numatrace", "record", "-p", str(pid), "-o", str(trace)],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-    )
-    assert process.stderr
-    process.stderr.readline()  # "recording process ...": attached
-    try:
-        yield
-    finally:
-        process.terminate()
-        process.communicate(timeout=30)
+class Recorder:
+    """A recording of the server for as long as a block runs, from after its start-up on."""
+
+    def __init__(self, pid: int, folder: Path) -> None:
+        trace = folder / "trace.arrow"
+        arguments = ["record", "-p", str(pid), "-o", str(trace), "--force", "--json"]
+        self.command = [sys.executable, "-m", "numatrace", *arguments]
+        self.cpu_percent: list[float] = []
+
+    def __enter__(self) -> None:
+        self.process = subprocess.Popen(
+            self.command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+        assert self.process.stderr
+        self.process.stderr.readline()  # "recording process ...": attached
+
+    def __exit__(self, *_: object) -> None:
+        self.process.terminate()
+        summary = json.loads(self.process.communicate(timeout=90)[0])
+        share = summary["recording_cpu_s"] / summary["status"]["elapsed_s"]
+        self.cpu_percent.append(100 * share)
