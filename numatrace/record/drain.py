@@ -30,8 +30,9 @@ class Drainer:
         drained = {}
         for name, ring in self.rings.items():
             records = ring.drain()
-            self.records += len(records)
-            write_records(self.writer, name, records)
+            if len(records):
+                self.records += len(records)
+                write_records(self.writer, name, records)
             drained[name] = records
         return drained
 

@@ -34,7 +34,7 @@ class Plan:
     follow: bool = True
     fault_ring_pages: int = 256
     sched_ring_pages: int = 256
-    max_threads: int = 65_536
+    max_threads: int = 32_768
     max_procs: int = 4_096
     tracefs: Path = field(default=TRACEFS)
 

@@ -27,6 +27,7 @@ class Ring:
         page = mmap.PAGESIZE
         self.data_bytes = pages * page
         self.stride = HEADER_BYTES + dtype.itemsize
+        self._none = np.zeros(0, dtype)
         self._slot = np.dtype([("length", "<u4"), ("offset", "<u4"), ("record", dtype)])
         self._consumer_map = mmap.mmap(fd, page, mmap.MAP_SHARED, mmap.PROT_READ | mmap.PROT_WRITE)
         self._producer_map = mmap.mmap(
@@ -43,6 +44,8 @@ class Ring:
         """
         start = int(self._consumer[0])
         ready = (int(self._producer[0]) - start) // self.stride
+        if not ready:
+            return self._none
         at = start % self.data_bytes
         slots = np.frombuffer(self._data[at : at + ready * self.stride], self._slot)
         lengths = slots["length"]

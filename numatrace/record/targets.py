@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -41,7 +42,7 @@ class Targets:
         self._gone: set[int] = set()
 
     def attach(self, pids: list[int]) -> None:
-        """Follow processes and, unless told not to, everything below them.
+        """Follow processes and, unless told not to, everything below them, but not this program.
 
         The kernel follows a process before its threads and children are listed, so that what is
         born meanwhile is seen by one of the two.
@@ -49,7 +50,7 @@ class Targets:
         waiting = list(pids)
         while waiting:
             tgid = waiting.pop()
-            if tgid in self.threads:
+            if tgid in self.threads or tgid == os.getpid():
                 continue
             self.probes.follow(tgid)
             self.faults_before[tgid] = procfs.fault_counters(tgid, self.proc)
@@ -63,6 +64,8 @@ class Targets:
     def update(self, sched: Array) -> Changes:
         """Take in the records of births, execs and ends, in their order."""
         changes = Changes()
+        if not len(sched):
+            return changes
         handlers = {
             EVENT["fork"].code: self._born,
             EVENT["exec"].code: self._execed,

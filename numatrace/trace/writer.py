@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import secrets
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
@@ -39,7 +40,8 @@ class TraceWriter:
         self._parts: list[tuple[str, int, dict[str, Any]]] = []
         self._good_bytes = 0
         self._broken = False
-        options = ipc.IpcWriteOptions(compression="zstd")
+        # Batches are small: threads cost more than they save.
+        options = ipc.IpcWriteOptions(compression="zstd", use_threads=False)
         self._schema = arrow_schema(f"numatrace {__version__}")
         with self._disk():
             self._ipc = ipc.new_file(pa.PythonFile(self._file, "w"), self._schema, options=options)
@@ -54,7 +56,7 @@ class TraceWriter:
         file, or when its folder is missing; TraceError when the system refuses.
         """
         check_output(path, force=force)
-        temporary = path.with_name(f".{path.name}.{os.getpid()}")
+        temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
         try:
             fd = os.open(temporary, flags, 0o600)
@@ -198,5 +200,6 @@ def _values(value: Any, n: int, arrow_type: pa.DataType) -> pa.Array:
     if isinstance(value, (list, tuple)):
         return pa.array(value, arrow_type)
     if isinstance(value, np.ndarray):
-        return pa.array(np.ascontiguousarray(value)).cast(arrow_type)
+        # Not Array.cast: it imports pyarrow.compute, which takes as long as bcc's compiler.
+        return pa.array(np.ascontiguousarray(value, arrow_type.to_pandas_dtype()), arrow_type)
     return pa.repeat(pa.scalar(value, arrow_type), n)

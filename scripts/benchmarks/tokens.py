@@ -13,8 +13,8 @@ from scenarios.workload import SCRIPTS, server_command, serving
 
 from benchmarks.figures import ratio, spread
 
-PAIRS = 12
-REQUEST_S = 8
+PAIRS = 6
+REQUEST_S = 20
 
 
 def bench_tokens(model: Path) -> None:

@@ -141,6 +141,15 @@ def test_no_follow_leaves_children_alone(record: Record, tmp_path: Path) -> None
     assert answer["pid"] not in table_of(tmp_path / "trace.arrow")["tgid"].to_pylist()
 
 
+def test_the_recorder_does_not_follow_itself(record: Record, tmp_path: Path) -> None:
+    """It is a child of this process, which it is told to follow with all below."""
+    process = record("-p", str(os.getpid()), "-d", "1")
+    finish(process)
+    recorded = table_of(tmp_path / "trace.arrow")["tgid"].to_pylist()
+    assert os.getpid() in recorded
+    assert process.pid not in recorded
+
+
 def test_left_over_pids_are_targets(record: Record, tmp_path: Path) -> None:
     with Stimulus() as one, Stimulus() as two, Stimulus() as three:
         pids = [str(each.pid) for each in (one, two, three)]
