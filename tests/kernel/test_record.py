@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 import pytest
 from pyarrow import Table, ipc
 
-from numatrace.record.gguf_table import Candidate
+from numatrace.record.gguf_table import Candidate, GgufFinder
 from numatrace.record.options import Options
 from numatrace.record.session import Session
 from numatrace.record.stimulus import Stimulus
@@ -90,13 +90,15 @@ def test_time_ends_it(record: Record, tmp_path: Path) -> None:
     assert summary["status"]["size_bytes"] == (tmp_path / "a.arrow").stat().st_size
 
 
-def test_a_second_signal_ends_the_wait_for_tensor_tables(tmp_path: Path) -> None:
+def test_a_second_signal_ends_the_wait_for_tensor_tables(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A session whose tables never come: it waits until it is told to hurry."""
+    monkeypatch.setattr(GgufFinder, "poll", lambda _: [])
     with Stimulus() as stimulus:
         session = Session(Options(tmp_path / "trace.arrow"))
         session.start([stimulus.pid])
         session.memory.finder._waiting.append(NEVER_READ)
-        session.memory.finder.poll = list  # type: ignore[method-assign]
         session.stop("interrupted")
         assert session.memory.waits_for_tables
         threading.Timer(0.5, session.stop, ["again"]).start()
