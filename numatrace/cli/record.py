@@ -6,6 +6,7 @@ import json
 import shlex
 import signal
 import sys
+import textwrap
 import time
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -258,19 +259,33 @@ def summary_text(summary: Summary, path: Path) -> str:
     """The end of a recording: file, events and losses by family, own cost, next command."""
     status = summary.status
     output = printable(str(path))
+    recorder = (
+        f"{summary.startup_cpu_s:.1f} s of CPU to start, then "
+        f"{100 * summary.recording_cpu_s / max(status.elapsed_s, 1e-9):.1f} % of one CPU; "
+        f"{format_bytes(summary.recorder_peak_bytes)} at most"
+    )
+    entries = [
+        ("events", ", ".join(f"{name} {n:,}" for name, n in families(status).items())),
+        ("lost", lost_text(status)),
+        ("recorder", recorder),
+        ("server", summary.server),
+        *(("note", note) for note in summary.notes),
+    ]
     lines = [
         f"wrote {output}: {format_bytes(status.size_bytes)}, {status.elapsed_s:.1f} s "
         f"({REASONS.get(summary.reason, summary.reason)})",
-        "  events    " + ", ".join(f"{name} {n:,}" for name, n in families(status).items()),
-        "  lost      " + lost_text(status),
-        f"  recorder  {summary.startup_cpu_s:.1f} s of CPU to start, then "
-        f"{100 * summary.recording_cpu_s / max(status.elapsed_s, 1e-9):.1f} % of one CPU; "
-        f"{format_bytes(summary.recorder_peak_bytes)} at most",
-        f"  server    {printable(summary.server)}",
-        *(f"  note      {printable(note)}" for note in summary.notes),
+        *(_entry(name, text) for name, text in entries),
         f"next: numatrace analyze {shlex.quote(output)}",
     ]
     return "\n".join(lines)
+
+
+def _entry(name: str, text: str) -> str:
+    """A line of the summary, folded to under 80 columns."""
+    first, rest = f"  {name:<10}", " " * 12
+    return textwrap.fill(
+        printable(text), 79, initial_indent=first, subsequent_indent=rest, break_on_hyphens=False
+    )
 
 
 def lost_text(status: Status) -> str:
