@@ -11,11 +11,18 @@ from scenarios.workload import (
     record,
     server_command,
     serving,
+    set_balancing,
 )
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
+
+
+def two_nodes() -> None:
+    """Nothing cached, and nothing that the kernel moves by itself."""
+    drop_page_cache()
+    set_balancing(0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +36,7 @@ class Scenario:
     options: tuple[str, ...] = ()
     """Options of the server."""
     nodes: int = 2
-    prepare: Callable[[], None] = field(default=drop_page_cache)
+    prepare: Callable[[], None] = field(default=two_nodes)
     cause: str = ""
     """The first cause that must be named; empty: none."""
     verdict: str = "fix"

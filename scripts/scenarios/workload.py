@@ -100,6 +100,11 @@ def record(pid: int, trace: Path, seconds: float) -> None:
         raise RuntimeError(done.stderr)
 
 
+def set_balancing(value: int) -> None:
+    """Switch the kernel's NUMA balancing on or off: it moves threads, and some of their memory."""
+    Path("/proc/sys/kernel/numa_balancing").write_text(f"{value}\n")
+
+
 def drop_page_cache() -> None:
     """Empty the page cache, so that the next reader decides where the model lies."""
     os.sync()
