@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from numatrace.record.maps import Mapping
 
@@ -307,11 +307,14 @@ class GgufFinder:
         if self._job is not None:
             self._job.hasten()
 
-    def finish(self, timeout_s: float = 5.0) -> list[GgufTable]:
-        """Wait for what is left, at most so long, and end."""
+    def finish(
+        self, timeout_s: float = 5.0, hurry: Callable[[], bool] = lambda: False
+    ) -> list[GgufTable]:
+        """Wait for what is left, at most so long and until told to hurry, and end."""
+        self.hasten()
         news = self.poll()
         deadline = time.monotonic() + timeout_s
-        while self.busy and time.monotonic() < deadline:
+        while self.busy and time.monotonic() < deadline and not hurry():
             time.sleep(0.02)
             news += self.poll()
         self.close()

@@ -19,6 +19,8 @@ import sys
 from collections import Counter
 from typing import IO, TYPE_CHECKING, Any, Literal, NamedTuple, cast
 
+from numatrace.model import text as model_text
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -223,9 +225,8 @@ def text_field(reader: HeaderRules, key: str) -> str:
 
 
 def printable(text: object, limit: int = PROBLEM_CHARACTERS) -> str:
-    """The text without control characters (each becomes U+FFFD), at most `limit` characters."""
-    shown = str(text)[:limit]
-    return "".join(each if each.isprintable() else "\N{REPLACEMENT CHARACTER}" for each in shown)
+    """The beginning of a text as it may be shown, at most `limit` characters."""
+    return model_text.printable(str(text)[:limit], limit)
 
 
 def set_limits() -> None:

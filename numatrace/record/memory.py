@@ -96,12 +96,7 @@ class Memory:
 
     def finish(self, hurry: Callable[[], bool]) -> None:
         """Wait for tensor tables until told to hurry, then take a last snapshot of what lives."""
-        deadline = time.monotonic() + GGUF_END_WAIT_S
-        self.finder.hasten()
-        while self.finder.busy and time.monotonic() < deadline and not hurry():
-            self._take_tables(self.finder.poll())
-            time.sleep(0.02)
-        self.finder.close()
+        self._take_tables(self.finder.finish(GGUF_END_WAIT_S, hurry))
         for tgid, space in list(self.spaces.items()):
             self._read(tgid, space)
             self._snapshot(tgid, space)
