@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 """Version of the trace schema. Readers accept this and older ones, and refuse newer ones."""
 
 ColumnType = Literal["u64", "s64", "s32", "u8", "enum", "text"]
@@ -59,6 +59,10 @@ COLUMNS: tuple[Column, ...] = (
     Column("path", "text", "", "file"),
     Column("detail", "text", "", "type, permissions or reason, see the kind"),
     Column("value", "text", "", "a JSON document, see the kind"),
+    # Since version 2.
+    Column("time_ns", "u64", "ns", "CPU time that the sample stands for, or a sampling period"),
+    Column("latency_cycles", "u64", "cycles", "latency of the access as the hardware measured it"),
+    Column("data_src", "u64", "", "perf_mem_data_src of a hardware sample, as perf gives it"),
 )
 
 COLUMN = {column.name: column for column in COLUMNS}
@@ -66,13 +70,22 @@ COLUMN = {column.name: column for column in COLUMNS}
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """One kind of row. `ring` names the BPF ring buffer it arrives in, if it comes from BPF."""
+    """One kind of row. `ring` names the BPF ring buffer it arrives in, if it comes from BPF.
+
+    `wire` has the columns that BPF fills in, where user space adds the others.
+    """
 
     kind: str
     family: str
     columns: tuple[str, ...]
     doc: str
     ring: str | None = None
+    wire: tuple[str, ...] | None = None
+
+    @property
+    def ring_columns(self) -> tuple[str, ...]:
+        """Columns that the record in the ring holds."""
+        return self.columns if self.wire is None else self.wire
 
     @property
     def code(self) -> int:
@@ -200,8 +213,10 @@ EVENTS: tuple[Event, ...] = (
     Event(
         "counter",
         "count",
-        ("t_ns", "tgid", "tid", "node", "name", "count"),
-        "A kernel counter's growth since the recording began, such as `minflt` of a process.",
+        ("t_ns", "tgid", "tid", "node", "name", "count", "time_ns", "detail"),
+        "A counter's growth: of the kernel's since the recording began, such as `minflt` of a "
+        "process; of perf's since the row before, with `time_ns` the time it was counted for. "
+        "`detail`: what it counts and where it comes from.",
     ),
     Event(
         "loss",
@@ -221,9 +236,69 @@ EVENTS: tuple[Event, ...] = (
         ("t_ns", "detail", "value"),
         "The last row of a recording that was closed. `detail`: why it ended; `value`: totals.",
     ),
+    # Since version 2.
+    Event(
+        "access",
+        "access",
+        (
+            "t_ns",
+            "tgid",
+            "tid",
+            "cpu",
+            "node",
+            "mem_node",
+            "addr",
+            "ip",
+            "access",
+            "weight",
+            "time_ns",
+            "latency_cycles",
+            "data_src",
+            "name",
+            "detail",
+        ),
+        "A memory access that a sample found. `name`: the source (`operand`, `pebs`, `ibs`, "
+        "`spe`). `detail` of an operand sample: how the address was found, or what the time went "
+        "to where there is none; of a hardware sample: where the data came from. `weight`: "
+        "events that a hardware sample stands for. `addr` and `mem_node` are null where unknown.",
+        ring="access",
+        wire=("t_ns", "ip", "time_ns", "tgid", "tid", "cpu", "node", "access"),
+    ),
+    Event(
+        "rate",
+        "system",
+        ("t_ns", "name", "time_ns", "count", "detail", "value"),
+        "From now on the source `name` takes a sample every `time_ns` of CPU time, or, for "
+        "hardware, every `count` events. `detail`: why; `value`: the measured costs.",
+    ),
+    Event(
+        "tensor_at",
+        "map",
+        ("t_ns", "tgid", "tid", "addr", "bytes", "name", "path", "detail"),
+        "The server gave the tensor `name` this address (uprobe on ggml_backend_tensor_alloc). "
+        "`bytes`: its size, from the GGUF table (`path`) or its own shape; `detail`: its type.",
+        ring="tensor",
+        wire=("t_ns", "addr", "tgid", "tid"),
+    ),
+    Event(
+        "buffer",
+        "map",
+        ("t_ns", "tgid", "addr", "bytes", "detail"),
+        "A block of memory that the allocator took as one piece, inside a private mapping: the "
+        "kernel merges neighbouring mappings. `detail`: how it was found.",
+    ),
 )
 
 EVENT = {event.kind: event for event in EVENTS}
-FAMILIES: tuple[str, ...] = ("fault", "sched", "place", "map", "count", "system", "loss")
-RINGS: tuple[str, ...] = ("fault", "sched")
+FAMILIES: tuple[str, ...] = (
+    "fault",
+    "sched",
+    "access",
+    "place",
+    "map",
+    "count",
+    "system",
+    "loss",
+)
+RINGS: tuple[str, ...] = ("fault", "sched", "access", "tensor")
 BPF_EVENTS: tuple[Event, ...] = tuple(event for event in EVENTS if event.ring)

@@ -43,4 +43,4 @@ def write_records(writer: TraceWriter, ring: str, records: Array) -> None:
         if event.ring != ring:
             continue
         mine = records[records["code"] == event.code]
-        writer.add_columns(event.kind, {name: mine[name] for name in event.columns}, len(mine))
+        writer.add_columns(event.kind, {name: mine[name] for name in event.ring_columns}, len(mine))

@@ -11,7 +11,7 @@ from pyarrow import ipc
 
 from numatrace.model.errors import TraceError
 from numatrace.model.events import SCHEMA_VERSION
-from numatrace.trace.schema import KINDS, VERSION_KEY, arrow_schema
+from numatrace.trace.schema import KINDS, VERSION_COLUMNS, VERSION_KEY, arrow_schema
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -48,7 +48,7 @@ class Trace:
         try:
             schema = _read_schema(path, file)
             version = _schema_version(path, schema)
-            _check_columns(path, schema)
+            _check_columns(path, schema, version)
         except TraceError:
             file.close()
             raise
@@ -74,7 +74,7 @@ class Trace:
                 self._cut(good_bytes, error)
                 return
             good_bytes = self._file.tell()
-            yield batch
+            yield _widened(batch)
         if not self._has_footer():
             self._cut(good_bytes, None)
 
@@ -161,16 +161,19 @@ def _schema_version(path: Path, schema: pa.Schema) -> int:
             "give a file written by numatrace record",
         )
     version = int(raw)
+    if not version:
+        raise TraceError(what, "its schema has version 0", "record again")
     if version > SCHEMA_VERSION:
         why = f"its schema has version {version}; this numatrace reads up to {SCHEMA_VERSION}"
         raise TraceError(what, why, "upgrade numatrace, then analyze again")
     return version
 
 
-def _check_columns(path: Path, schema: pa.Schema) -> None:
-    wanted = arrow_schema()
+def _check_columns(path: Path, schema: pa.Schema, version: int) -> None:
+    """Columns are only ever appended, so an older trace has the first of ours."""
+    wanted = pa.schema([arrow_schema().field(place) for place in range(VERSION_COLUMNS[version])])
     if not schema.equals(wanted, check_metadata=False):
-        why = f"its columns are not those of schema version {SCHEMA_VERSION}"
+        why = f"its columns are not those of schema version {version}"
         raise TraceError(f"cannot read {path}", why, "give a file written by numatrace record")
 
 
@@ -178,5 +181,15 @@ def _check_batch(batch: pa.RecordBatch) -> None:
     """Refuse bytes that Arrow would misread later: bad offsets, bad text, an unknown kind."""
     batch.validate(full=True)
     kind: Any = batch.column(0)
-    if not kind.dictionary.equals(KINDS) or kind.null_count:
+    known = KINDS[: len(kind.dictionary)]
+    if not kind.dictionary.equals(known) or kind.null_count:
         raise ValueError("unknown kinds")
+
+
+def _widened(batch: pa.RecordBatch) -> pa.RecordBatch:
+    """Add the columns that came after the batch's version, without values."""
+    schema = arrow_schema()
+    arrays = batch.columns + [
+        pa.nulls(batch.num_rows, field.type) for field in list(schema)[batch.num_columns :]
+    ]
+    return pa.RecordBatch.from_arrays(arrays, schema=schema) if arrays else batch

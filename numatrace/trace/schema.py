@@ -11,6 +11,9 @@ from numatrace.model.records import ring_fields
 VERSION_KEY = b"numatrace.schema_version"
 WRITER_KEY = b"numatrace.writer"
 
+VERSION_COLUMNS = {1: 28, 2: len(COLUMNS)}
+"""How many columns each version of the schema has; they are only ever appended."""
+
 KINDS = pa.array([event.kind for event in EVENTS], pa.string())
 """The dictionary of the `kind` column: a kind's index is its code."""
 

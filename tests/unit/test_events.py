@@ -46,7 +46,8 @@ def test_record_layout_has_no_hidden_padding(ring: str) -> None:
 def test_numpy_and_c_agree(ring: str, tmp_path: Path) -> None:
     """gcc compiles the header with its assertions and fills a record; numpy reads it back."""
     fields = [f for f in ring_fields(ring) if f.name != "pad"]
-    sets = "\n".join(f"  r.{f.name} = {i + 1};" for i, f in enumerate(fields))
+    last = {f.name: f"{f.name}[{f.length - 1}]" if f.length > 1 else f.name for f in fields}
+    sets = "\n".join(f"  r.{last[f.name]} = {i + 1};" for i, f in enumerate(fields))
     source = tmp_path / "t.c"
     source.write_text(
         "#include <linux/types.h>\n#include <stdio.h>\n"
@@ -58,7 +59,8 @@ def test_numpy_and_c_agree(ring: str, tmp_path: Path) -> None:
     subprocess.run(["gcc", "-Wall", "-Werror", "-o", program, source], check=True)
     raw = subprocess.run([program], check=True, capture_output=True).stdout
     record = np.frombuffer(raw, ring_dtype(ring))[0]
-    assert [int(record[f.name]) for f in fields] == list(range(1, len(fields) + 1))
+    read = [record[f.name][-1] if f.length > 1 else record[f.name] for f in fields]
+    assert [int(value) for value in read] == list(range(1, len(fields) + 1))
 
 
 def test_unknown_ring_is_refused() -> None:
