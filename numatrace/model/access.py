@@ -16,11 +16,12 @@ KERNEL: Final = 4
 
 HOW: Final = {
     "operand": "the instruction's own memory operand",
-    "neighbour": "the load that the instruction waits on, in the same basic block",
+    "neighbour": "what the CPU waited on: the access just before, or one near in its loop",
     "vector": "the base of a gather or scatter, whose lanes lie around it",
     "segment": "thread-local, and where the thread's block begins is not known",
     "none": "no memory operand, and no load near it",
     "unreadable": "the code at the instruction pointer could not be read or decoded",
+    "spin": "waiting for another thread, in a loop that polls a word of memory",
     "kernel fault": "in the kernel, for a page fault",
     "kernel reclaim": "in the kernel, freeing memory for itself",
     "kernel copy": "in the kernel, reading or writing a file or socket",
