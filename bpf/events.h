@@ -98,6 +98,7 @@ _Static_assert(sizeof(struct access_record) == 336, "access_record");
 struct tensor_record {
 	__u64 t_ns;
 	__u64 addr;
+	__u64 buffer;
 	__u64 head[64];
 	__s32 tgid;
 	__s32 tid;
@@ -106,9 +107,10 @@ struct tensor_record {
 };
 _Static_assert(__builtin_offsetof(struct tensor_record, t_ns) == 0, "tensor_record.t_ns");
 _Static_assert(__builtin_offsetof(struct tensor_record, addr) == 8, "tensor_record.addr");
-_Static_assert(__builtin_offsetof(struct tensor_record, head) == 16, "tensor_record.head");
-_Static_assert(__builtin_offsetof(struct tensor_record, tgid) == 528, "tensor_record.tgid");
-_Static_assert(__builtin_offsetof(struct tensor_record, tid) == 532, "tensor_record.tid");
-_Static_assert(__builtin_offsetof(struct tensor_record, code) == 536, "tensor_record.code");
-_Static_assert(__builtin_offsetof(struct tensor_record, pad) == 540, "tensor_record.pad");
-_Static_assert(sizeof(struct tensor_record) == 544, "tensor_record");
+_Static_assert(__builtin_offsetof(struct tensor_record, buffer) == 16, "tensor_record.buffer");
+_Static_assert(__builtin_offsetof(struct tensor_record, head) == 24, "tensor_record.head");
+_Static_assert(__builtin_offsetof(struct tensor_record, tgid) == 536, "tensor_record.tgid");
+_Static_assert(__builtin_offsetof(struct tensor_record, tid) == 540, "tensor_record.tid");
+_Static_assert(__builtin_offsetof(struct tensor_record, code) == 544, "tensor_record.code");
+_Static_assert(__builtin_offsetof(struct tensor_record, pad) == 548, "tensor_record.pad");
+_Static_assert(sizeof(struct tensor_record) == 552, "tensor_record");

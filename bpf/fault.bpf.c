@@ -10,6 +10,7 @@ struct fault_key {
 struct fault_total {
 	__u64 count;
 	__u64 kernel_count;
+	__u64 user_ip; /* of the last fault from user mode; 0: over. For access.bpf.c */
 	__s32 tgid;
 	__s32 pad;
 };
@@ -25,7 +26,7 @@ BPF_ARRAY(fault_every, __u64, 1);
 #define ACCESS_INSTRUCTION 2
 #define ACCESS_KERNEL 4
 
-static __always_inline void count_fault(__s32 tgid, __s32 tid, __s32 node, bool kernel)
+static __always_inline void count_fault(__s32 tgid, __s32 tid, __s32 node, __u64 ip, bool kernel)
 {
 	struct fault_key key = {.tid = tid, .node = node};
 	struct fault_total zero = {.tgid = tgid};
@@ -36,7 +37,10 @@ static __always_inline void count_fault(__s32 tgid, __s32 tid, __s32 node, bool 
 		return;
 	}
 	total->count++; /* only this thread on this node writes here */
-	total->kernel_count += kernel;
+	if (kernel)
+		total->kernel_count++;
+	else
+		total->user_ip = ip;
 }
 
 /* Faults that the record to be sent stands for, 0 while none is due. */
@@ -68,7 +72,7 @@ static __always_inline void on_fault(unsigned long addr, unsigned long ip, unsig
 	if (!followed(tgid))
 		return;
 	node = bpf_get_numa_node_id();
-	count_fault(tgid, (__s32)pid_tgid, node, mode != 0);
+	count_fault(tgid, (__s32)pid_tgid, node, ip, mode != 0);
 	weight = due_faults();
 	if (!weight)
 		return;

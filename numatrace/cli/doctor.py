@@ -47,7 +47,7 @@ def doctor(ctx: click.Context, as_json: bool) -> None:
     """Say what works on this machine, and what to do about the rest.
 
     Looks for everything that a recording needs and fires at each probe with something whose
-    outcome is known, such as 1,000 fresh pages. Mounts tracefs when it is not mounted. Takes two
+    outcome is known, such as 1,000 fresh pages. Mounts tracefs when it is not mounted. Takes three
     seconds.
     """
     from numatrace.record.capabilities import examine, recording_works

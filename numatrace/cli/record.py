@@ -33,6 +33,8 @@ Examples:
   sudo numatrace record -p $(pidof llama-server)
   sudo numatrace record -p $(pidof ollama) -d 30 -o slow.arrow
   sudo numatrace record -- llama-server -m model.gguf
+  sudo numatrace record -p $(pidof llama-server) --max-overhead 3
+  sudo numatrace record -p $(pidof llama-server) -F 499 -d 10
 
 \b
 Send requests to the server while it records. Ctrl-C ends the recording; so does the end
@@ -95,6 +97,24 @@ class WithCommand(click.Command):
     show_default=True,
     help="Pages of each ring buffer, a power of two; more, if events are lost.",
 )
+@click.option(
+    "--max-overhead",
+    "max_overhead_percent",
+    type=click.FloatRange(0.1, 50),
+    default=1.0,
+    metavar="PERCENT",
+    show_default=True,
+    help="What recording may cost, of the CPU time that the server uses.",
+)
+@click.option(
+    "-F",
+    "--frequency",
+    "frequency_hz",
+    type=click.IntRange(1, 10_000),
+    metavar="HZ",
+    help="Samples a second of each CPU, whatever they cost.",
+)
+@click.option("--no-access", is_flag=True, help="Do not sample memory accesses.")
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON.")
 @click.argument("arguments", nargs=-1, metavar="[PID]... [-- COMMAND...]")
 @click.pass_context
@@ -106,10 +126,13 @@ def record(
     force: bool,
     no_follow: bool,
     ring_pages: int,
+    max_overhead_percent: float,
+    frequency_hz: int | None,
+    no_access: bool,
     as_json: bool,
     arguments: tuple[str, ...],
 ) -> int:
-    """Record where a server's threads run and where its memory lies.
+    """Record where a server's threads run, where its memory lies, and which they read.
 
     Follows the processes and everything below them, also children born meanwhile. Needs root,
     or the capabilities that `numatrace doctor` names.
@@ -136,6 +159,9 @@ def record(
         follow=not no_follow,
         duration_s=duration_s,
         ring_pages=ring_pages,
+        access=not no_access,
+        frequency_hz=frequency_hz,
+        max_overhead=max_overhead_percent / 100,
         started=started,
     )
     # bcc compiles while the rest of the recorder, pyarrow above all, is imported.
@@ -182,6 +208,7 @@ def _record(options: Options, loading: Loading, pids: list[int], command: list[s
             if command:
                 launched = start_command(command)
                 pids = [launched.pid]
+                session.prepare(command)
             session.start(pids)
             if launched:
                 launched.release()
@@ -267,6 +294,8 @@ def summary_text(summary: Summary, path: Path) -> str:
     entries = [
         ("events", ", ".join(f"{name} {n:,}" for name, n in families(status).items())),
         ("lost", lost_text(status)),
+        ("sampling", sampling_text(summary)),
+        ("overhead", overhead_text(summary)),
         ("recorder", recorder),
         ("server", summary.server),
         *(("note", note) for note in summary.notes),
@@ -274,10 +303,39 @@ def summary_text(summary: Summary, path: Path) -> str:
     lines = [
         f"wrote {output}: {format_bytes(status.size_bytes)}, {status.elapsed_s:.1f} s "
         f"({REASONS.get(summary.reason, summary.reason)})",
-        *(_entry(name, text) for name, text in entries),
+        *(_entry(name, text) for name, text in entries if text),
         f"next: numatrace analyze {shlex.quote(output)}",
     ]
     return "\n".join(lines)
+
+
+def sampling_text(summary: Summary) -> str:
+    """How memory accesses were sampled; empty where they were not."""
+    sampling, overhead = summary.sampling, summary.overhead
+    if sampling is None or overhead is None:
+        return ""
+    why = "fixed" if sampling.budget is None else f"for at most {100 * sampling.budget:g} %"
+    return (
+        f"{sampling.samples:,} accesses, {overhead.samples_per_s:,.0f} a second; at the end "
+        f"every {sampling.period_ns / 1e6:.1f} ms of each of {sampling.cpus} CPUs ({why})"
+    )
+
+
+def overhead_text(summary: Summary) -> str:
+    """What recording cost the server, and of what that consists."""
+    overhead = summary.overhead
+    if overhead is None:
+        return ""
+    whole = max(1.0, overhead.used_cpus)
+    parts = {
+        "recorder": overhead.recorder_cpus,
+        "probes": overhead.program_cpus,
+        "clock ticks": overhead.tick_cpus,
+    }
+    named = ", ".join(f"{name} {100 * cpus / whole:.2f}" for name, cpus in parts.items())
+    of = f"the {whole:.1f} CPUs in use" if overhead.used_cpus > 1 else "one CPU"
+    helpers = f"; {overhead.helpers_s:.1f} s of CPU once, by helpers" if overhead.helpers_s else ""
+    return f"{100 * overhead.share:.2f} % of {of}: {named}{helpers}"
 
 
 def _entry(name: str, text: str) -> str:

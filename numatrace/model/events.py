@@ -284,8 +284,9 @@ EVENTS: tuple[Event, ...] = (
         "buffer",
         "map",
         ("t_ns", "tgid", "addr", "bytes", "detail"),
-        "A block of memory that the allocator took as one piece, inside a private mapping: the "
-        "kernel merges neighbouring mappings. `detail`: how it was found.",
+        "A block of memory that was taken as one piece, inside a private mapping: the kernel "
+        "merges neighbouring mappings. `bytes` 0: it is gone. `detail`: `malloc chunk` where the "
+        "allocator's own marks tell; `ggml`, use and type where the server's do.",
     ),
 )
 

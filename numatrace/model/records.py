@@ -30,13 +30,14 @@ RAW: dict[str, tuple[tuple[str, ColumnType, int], ...]] = {
         ("syscall", "s64", 1),
         ("text", "u8", 16),
     ),
-    "tensor": (("head", "u64", 64),),
+    "tensor": (("buffer", "u64", 1), ("head", "u64", 64)),
 }
 """Members that user space reads and does not write to the trace: name, type, length.
 
 access: the general registers as the kernel numbers them in the user's pt_regs, see
 bpf/access.bpf.c; where thread-local addresses begin; system call number, or -1; and code at the
-instruction pointer. tensor: the first bytes of a struct ggml_tensor.
+instruction pointer. tensor: where the struct of its buffer lies, and the first bytes of its
+struct ggml_tensor.
 """
 
 

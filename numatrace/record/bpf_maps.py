@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import ctypes
 import os
-import platform
 from typing import Any
 
 import numpy as np
 
-from numatrace.model.errors import CapabilityError
+from numatrace.record.bpf_call import bpf
 
-SYS_BPF = {"x86_64": 321, "aarch64": 280}
 BPF_MAP_LOOKUP_ELEM = 1
 BPF_MAP_UPDATE_ELEM = 2
 BPF_MAP_DELETE_ELEM = 3
@@ -41,20 +39,6 @@ class _BatchAttr(ctypes.Structure):
         ("elem_flags", ctypes.c_uint64),
         ("flags", ctypes.c_uint64),
     )
-
-
-_libc = ctypes.CDLL(None, use_errno=True)
-
-
-def _bpf(command: int, attr: ctypes.Structure) -> int:
-    """Call bpf(2); returns 0 or the negative errno."""
-    number = SYS_BPF.get(platform.machine())
-    if number is None:
-        raise CapabilityError(
-            "cannot read BPF maps", f"unknown machine {platform.machine()}", "use x86-64 or arm64"
-        )
-    result = _libc.syscall(number, command, ctypes.byref(attr), ctypes.sizeof(attr))
-    return 0 if result >= 0 else -ctypes.get_errno()
 
 
 def online_possible_cpus() -> int:
@@ -92,7 +76,7 @@ class BpfMap:
         done, first = 0, True
         while True:
             attr = self._batch(keys[done:], values[done:], position, first=first)
-            result = _bpf(BPF_MAP_LOOKUP_BATCH, attr)
+            result = bpf(BPF_MAP_LOOKUP_BATCH, attr)
             if result not in (0, -2):  # -ENOENT: that was the last batch
                 raise OSError(-result, os.strerror(-result))
             done, first = done + attr.count, False
@@ -115,4 +99,4 @@ class BpfMap:
             key=key.ctypes.data,
             value=0 if value is None else value.ctypes.data,
         )
-        return _bpf(command, attr)
+        return bpf(command, attr)

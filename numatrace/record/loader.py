@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from numatrace.model.errors import CapabilityError
 from numatrace.record.bcc_import import find_bcc, import_bcc
-from numatrace.record.plan import Plan, bpf_folder, program_text
+from numatrace.record.bpf_call import has_task_pt_regs
+from numatrace.record.plan import PROGRAMS, RECLAIM, Plan, bpf_folder, program_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -24,6 +25,8 @@ class Loading:
 
     def __init__(self, plan: Plan) -> None:
         self.plan = plan
+        self.refused: dict[str, str] = {}
+        """Rings without which the recording goes on, and why the kernel takes no program there."""
         self._bpf: Any = None
         self._error: CapabilityError | None = None
         self._thread = threading.Thread(target=self._run, name="bcc")
@@ -44,25 +47,50 @@ class Loading:
 
     def _run(self) -> None:
         try:
-            self._bpf = load(self.plan)
+            self._bpf, self.refused = load(self.plan)
         except CapabilityError as error:
             self._error = error
 
 
-def load(plan: Plan) -> Any:
-    """Compile and attach; returns bcc's BPF object. Raises CapabilityError."""
+def load(plan: Plan) -> tuple[Any, dict[str, str]]:
+    """Compile and attach; returns bcc's BPF object. Raises CapabilityError.
+
+    And the optional rings for which the kernel takes no program, with the reason.
+    """
     folder = find_bcc()
     if folder is None:
         raise CapabilityError("cannot trace", "bcc was not found", "run: numatrace doctor")
     os.environ["BCC_KERNEL_SOURCE"] = str(bpf_folder() / "headers")
+    flags = plan.cflags() + ["-DHAVE_TASK_PT_REGS"] * has_task_pt_regs()
     with _stderr_to_memory() as compiler_output:
         try:
-            return import_bcc(folder).BPF(text=program_text().encode(), cflags=plan.cflags())
+            bcc = import_bcc(folder).BPF
+            bpf = bcc(text=program_text(plan).encode(), cflags=flags)
         except Exception as error:  # bcc raises bare Exception
             why = (compiler_output() or str(error))[:500]
             raise CapabilityError(
                 "cannot load the BPF programs", why, "run: numatrace doctor"
             ) from error
+        refused = {}
+        for ring in plan.optional:
+            try:
+                _load_optional(bpf, plan, ring)
+            except Exception as error:  # bcc raises bare Exception
+                refused[ring] = (compiler_output() or str(error))[:500]
+        return bpf, refused
+
+
+def _load_optional(bpf: Any, plan: Plan, ring: str) -> None:
+    """Load the program that fills an optional ring; it is then in `bpf.funcs`."""
+    kind, name = PROGRAMS[ring]
+    bpf.load_func(name.encode(), getattr(type(bpf), kind))
+    if ring != "access":
+        return
+    for program, tracepoints in RECLAIM.items():
+        for tracepoint in filter(plan.has, tracepoints):
+            bpf.attach_tracepoint(
+                tp=tracepoint.replace("/", ":").encode(), fn_name=program.encode()
+            )
 
 
 @contextlib.contextmanager

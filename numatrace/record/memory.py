@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from numatrace.model.errors import NumatraceError
 from numatrace.record import procfs
+from numatrace.record.buffers import Buffers
 from numatrace.record.gguf_table import GgufFinder, GgufTable
 from numatrace.record.maps import Mapping, diff_maps, read_maps
 from numatrace.record.pieces import cut
@@ -28,7 +29,7 @@ GGUF_END_WAIT_S = 60.0
 BIG_BYTES = 16 << 20
 """So much new memory calls for a snapshot before its time."""
 
-COST_SHARE = 0.002
+COST_SHARE = 0.001
 """Share of time that reading maps and querying pages may each take, by coming less often."""
 
 
@@ -50,7 +51,7 @@ class Space:
 
 
 class Memory:
-    """Writes `map`, `unmap`, `place` and `tensor` rows."""
+    """Writes `map`, `unmap`, `place`, `buffer` and `tensor` rows."""
 
     def __init__(
         self, writer: TraceWriter, interval_s: float, note: Callable[[str, str], None]
@@ -59,6 +60,7 @@ class Memory:
         self.interval_s = interval_s
         self.note = note
         self.finder = GgufFinder()
+        self.buffers = Buffers(writer)
         self.spaces: dict[int, Space] = {}
         self._ended_gguf_bytes: dict[int, int] = {}
 
@@ -68,13 +70,22 @@ class Memory:
         space = Space(argv, time.monotonic())
         if old is not None:
             space.mappings = old.mappings
+            self.buffers.forget(tgid)
         self.spaces[tgid] = space
         self._read(tgid, space)
         self._take_tables(self.finder.poll())
 
+    def look_again(self, tgid: int) -> None:
+        """Read the mappings of a process now, and once more at the next `update`: they change."""
+        space = self.spaces.get(tgid)
+        if space is not None:
+            self._read(tgid, space)
+            space.read_due = 0.0
+
     def forget(self, tgid: int) -> None:
         """A process ended: what was written of it stands."""
         space = self.spaces.pop(tgid, None)
+        self.buffers.forget(tgid)
         if space is not None and (mapped := self._mapped_gguf_bytes(space)) is not None:
             self._ended_gguf_bytes[tgid] = mapped
 
@@ -128,7 +139,7 @@ class Memory:
         return not self.finder.busy or now - space.attached >= GGUF_WAIT_S
 
     def _read(self, tgid: int, space: Space) -> None:
-        started = time.monotonic()
+        started = time.thread_time()  # not the time that others ran: on a busy machine it is long
         mappings = read_maps(tgid)
         if mappings is None:
             return
@@ -137,7 +148,7 @@ class Memory:
         self._write_maps(tgid, added, removed)
         self.finder.look(tgid, added, space.argv)
         now = time.monotonic()
-        space.read_due = now + (now - started) / COST_SHARE
+        space.read_due = now + (time.thread_time() - started) / COST_SHARE
         big = sum(mapping.bytes for mapping in added) >= BIG_BYTES
         if big and space.snapshot_due is not None:
             space.snapshot_due = now
@@ -191,17 +202,18 @@ class Memory:
         space.snapshot_due = time.monotonic()
 
     def _snapshot(self, tgid: int, space: Space) -> None:
-        started = time.monotonic()
+        started = time.thread_time()
         pieces = cut(space.mappings, self.finder.tables)
         try:
             rows = snapshot(tgid, pieces)
+            self.buffers.update(tgid, space.mappings)
         except NumatraceError as error:
             if procfs.is_alive(tgid):
                 self.note(error.what, error.why)
             space.snapshot_due = time.monotonic() + RETRY_S
             return
         now = time.monotonic()
-        space.snapshot_due = now + max(self.interval_s, (now - started) / COST_SHARE)
+        space.snapshot_due = now + max(self.interval_s, (time.thread_time() - started) / COST_SHARE)
         self._write_places(tgid, changed(space.rows, rows))
         space.rows = rows
 

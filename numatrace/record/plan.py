@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import mmap
+import platform
 from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
@@ -9,6 +11,29 @@ from pathlib import Path
 SOURCES = ("target.h", "fault.bpf.c", "sched.bpf.c", "balance.bpf.c")
 """In this order they make one program text: bcc rewrites only its main file, so they are joined,
 not included."""
+
+ACCESS_SOURCE = "access.bpf.c"
+TENSOR_SOURCE = "tensor.bpf.c"
+
+PROGRAMS = {"access": ("PERF_EVENT", "access_tick"), "tensor": ("KPROBE", "on_tensor")}
+"""Programs of the optional rings, which bcc does not attach by itself: type in bcc, and name."""
+
+RECLAIM = {
+    "reclaim_begins": (
+        "vmscan/mm_vmscan_direct_reclaim_begin",
+        "vmscan/mm_vmscan_memcg_reclaim_begin",
+        "vmscan/mm_vmscan_node_reclaim_begin",
+    ),
+    "reclaim_ends": (
+        "vmscan/mm_vmscan_direct_reclaim_end",
+        "vmscan/mm_vmscan_memcg_reclaim_end",
+        "vmscan/mm_vmscan_node_reclaim_end",
+    ),
+}
+"""Programs beside `access_tick`, and the tracepoints that each is attached to."""
+
+ARCHITECTURES = {"x86_64": "ARCH_X86", "aarch64": "ARCH_ARM64"}
+"""Machines whose registers bpf/access.bpf.c knows."""
 
 TRACEFS = Path("/sys/kernel/tracing")
 
@@ -24,6 +49,7 @@ OPTIONAL_TRACEPOINTS = (
     "sched/sched_move_numa",
     "sched/sched_swap_numa",
     "sched/sched_stick_numa",
+    *(tracepoint for tracepoints in RECLAIM.values() for tracepoint in tracepoints),
 )
 
 
@@ -32,11 +58,26 @@ class Plan:
     """Compile-time constants of one recording."""
 
     follow: bool = True
+    access: bool = True
+    """Sample memory accesses."""
+    tensor: bool = True
+    """See where a server puts its tensors."""
+    access_ring_pages: int = 256
+    tensor_ring_pages: int = 256
     fault_ring_pages: int = 256
     sched_ring_pages: int = 256
     max_threads: int = 32_768
     max_procs: int = 4_096
     tracefs: Path = field(default=TRACEFS)
+    machine: str = field(default_factory=platform.machine)
+
+    @property
+    def optional(self) -> dict[str, str]:
+        """Rings whose programs look into registers, with their sources: not on every machine."""
+        wanted = {"access": self.access, "tensor": self.tensor}
+        sources = {"access": ACCESS_SOURCE, "tensor": TENSOR_SOURCE}
+        known = self.machine in ARCHITECTURES
+        return {ring: sources[ring] for ring in wanted if wanted[ring] and known}
 
     def cflags(self) -> list[str]:
         """Options for bcc's compiler."""
@@ -52,6 +93,11 @@ class Plan:
             f"-DSCHED_RING_PAGES={self.sched_ring_pages}",
             f"-DMAX_THREADS={self.max_threads}",
             f"-DMAX_PROCS={self.max_procs}",
+            f"-DACCESS_RING_PAGES={self.access_ring_pages}",
+            f"-DTENSOR_RING_PAGES={self.tensor_ring_pages}",
+            f"-D{ARCHITECTURES.get(self.machine, 'ARCH_UNKNOWN')}",
+            # Of a thread's kernel stack: at least 16 KiB and a page on both architectures.
+            f"-DTHREAD_BYTES={max(16_384, mmap.PAGESIZE)}",
             "-Wall",
             "-Werror",
             # bcc's own headers are not clean under these.
@@ -78,7 +124,8 @@ def bpf_folder() -> Path:
     return inside if inside.is_dir() else package.parent / "bpf"
 
 
-def program_text() -> str:
+def program_text(plan: Plan) -> str:
     """The whole program, as bcc gets it."""
     folder = bpf_folder()
-    return "\n".join((folder / name).read_text() for name in SOURCES)
+    names = (*SOURCES, *plan.optional.values())
+    return "\n".join((folder / name).read_text() for name in names)

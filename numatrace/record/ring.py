@@ -37,6 +37,11 @@ class Ring:
         self._producer = np.frombuffer(self._producer_map, "<u8", 1)
         self._data = np.frombuffer(self._producer_map, "u1", 2 * self.data_bytes, page)
 
+    @property
+    def room(self) -> int:
+        """Records that it holds when it is full."""
+        return self.data_bytes // self.stride
+
     def drain(self) -> Array:
         """Take all finished records, as a copy in their order.
 

@@ -9,15 +9,23 @@ from typing import TYPE_CHECKING
 
 import psutil
 
+from numatrace.model.access import OPERAND
 from numatrace.record import procfs
+from numatrace.record.btf import thread_base_offset
 from numatrace.record.documents import Documents
 from numatrace.record.drain import Drainer
+from numatrace.record.hardware import Hardware
 from numatrace.record.loader import Loading
 from numatrace.record.losses import FaultThinner, Losses
 from numatrace.record.memory import Memory
+from numatrace.record.meter import Meter
+from numatrace.record.pace import Pace
 from numatrace.record.probes import Probes
-from numatrace.record.summary import Status, Summary
+from numatrace.record.sampler import AccessSampler
+from numatrace.record.source import Sources
+from numatrace.record.summary import Overhead, Sampling, Status, Summary
 from numatrace.record.targets import Targets
+from numatrace.record.tensor_watch import TensorWatch
 from numatrace.record.totals import Totals
 from numatrace.trace.writer import TraceWriter
 
@@ -25,6 +33,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from numatrace.record.options import Options
+
+
+HURRY_ABOVE = 1 / 8
+"""Share of a ring that was full at a look, above which the next one comes sooner."""
 
 
 class Session:
@@ -37,6 +49,7 @@ class Session:
         self.first_event_s: float | None = None
         self.stop_reason = ""
         self.hurry = False
+        self.overhead: Overhead | None = None
         self._fresh: set[int] = set()
         loading = Loading(options.plan()) if loading is None else loading
         try:
@@ -46,6 +59,8 @@ class Session:
         except BaseException:
             loading.cancel()
             raise
+        if options.access:  # while bcc compiles
+            thread_base_offset(loading.plan.machine)
         try:
             self.probes = Probes(loading.plan, loading)
         except BaseException:
@@ -58,15 +73,39 @@ class Session:
         self.targets = Targets(self.probes, follow=options.follow)
         self.documents = Documents(self.writer)
         self.memory = Memory(self.writer, options.place_interval_s, self.documents.note)
+        self.sampler = AccessSampler(
+            self.probes, self.writer, self.documents.note, options.first_period_ns
+        )
+        self.tensors = TensorWatch(
+            self.probes,
+            self.memory.finder,
+            self.writer,
+            self.documents.note,
+            self.memory.look_again,
+        )
+        self.hardware = Hardware(
+            self.writer, self.documents.note, lambda: self.targets.threads, options
+        )
+        self.sources = Sources(self.sampler, self.tensors, self.hardware)
+        self.meter = Meter(self.probes, self.sampler, self.totals, lambda: self.hardware.cpu_s)
+        self.pace = Pace(self.meter, self.sampler, self.thinner, options)
+
+    def prepare(self, command: list[str]) -> None:
+        """Look at a command that is about to be started, before `start`."""
+        self.tensors.prepare(command)
 
     def start(self, pids: list[int]) -> None:
         """Follow the targets, and write what is there at attach."""
+        self.meter.measure()
         self.targets.attach(pids)
         self.probes.begin()
         for tgid, tids in self.targets.threads.items():
             self.totals.clock.start(tgid, tids)
         self.began = time.monotonic()
         self.startup_cpu_s = recorder_cpu_s()
+        self.meter.start()
+        self.sources.start()
+        self.pace.start()
         self.documents.write_machine(self.probes.plan)
         for tgid in list(self.targets.threads):
             self._describe(tgid)
@@ -99,7 +138,10 @@ class Session:
         if self.first_event_s is None and self.drainer.records:
             self.first_event_s = time.monotonic() - self.options.started
         self.thinner.saw(len(drained["fault"]))
+        self.sources.look(drained)
         changes = self.targets.update(drained["sched"])
+        for tgid in dict.fromkeys([*changes.execed, *changes.gone]):
+            self.sources.forget(tgid)
         for tgid in dict.fromkeys([*changes.born, *changes.execed]):
             self._describe(tgid)
         for tgid in changes.gone:
@@ -112,6 +154,9 @@ class Session:
         self.losses.write()
         for tgid in self.targets.sweep():
             self.memory.forget(tgid)
+            self.sources.forget(tgid)
+        self.sources.tick()
+        self.pace.tick()
         self._describe_again()
         self.documents.write_interval(self.targets.threads)
         self.memory.update()
@@ -122,6 +167,7 @@ class Session:
         if process is not None:
             self.memory.attach(tgid, process.argv)
             self._fresh.add(tgid)
+            self.sources.attached(tgid)
 
     def _describe_again(self) -> None:
         """A second look at processes that began lately: names and policies are set at the start."""
@@ -133,27 +179,39 @@ class Session:
         """Write what is left, close the file, unload the programs."""
         self.look()
         self.totals.write()
+        self.probes.pause()
+        self.meter.stop()
+        self.sources.stop()
         self.probes.stop()
         self.ended = time.monotonic()
+        self.overhead = self.meter.overhead()
         self.recording_cpu_s = recorder_cpu_s() - self.startup_cpu_s
-        self.drainer.drain()
+        drained = self.drainer.drain()
+        self.sources.look(drained)
+        self.sources.finish()
         self.totals.write(running=False)
         self.losses.write()
         self.losses.write_unsampled()
         self.documents.write_growth(self.targets.faults_before, self.probes.unseen_turns())
         self.memory.finish(lambda: self.hurry)
+        self.sources.finish()  # once more: the last tables of tensors may have come
         summary = self._summary()
         self.documents.write_end(summary)
         try:
             self.writer.close()
         finally:
-            self.probes.close()
+            self._close()
         return replace(summary, status=self.status())
 
     def abandon(self) -> None:
         """Leave at once after an error; what was flushed stays readable."""
         self.memory.close()
         self.writer.abandon()
+        self._close()
+
+    def _close(self) -> None:
+        self.sources.close()
+        self.meter.close()
         self.probes.close()
 
     def status(self) -> Status:
@@ -168,7 +226,9 @@ class Session:
 
     def _pause_s(self, next_tick: float) -> float:
         now = time.monotonic()
-        until = min(now + self.options.drain_s, next_tick, self._deadline())
+        hurried = self.drainer.fullest > HURRY_ABOVE
+        pause_s = self.options.drain_s / 4 if hurried else self.options.drain_s
+        until = min(now + min(pause_s, self.sources.pause_s), next_tick, self._deadline())
         return max(0.0, until - now)
 
     def _deadline(self) -> float:
@@ -193,6 +253,20 @@ class Session:
             first_event_s=self.first_event_s,
             server=self.documents.server(self.memory.gguf_bytes()),
             notes=tuple(self.documents.notes),
+            overhead=self.overhead,
+            sampling=self._sampling(),
+        )
+
+    def _sampling(self) -> Sampling | None:
+        if not self.sampler.cpu_count:
+            return None
+        return Sampling(
+            source=OPERAND,
+            period_ns=self.sampler.ticks.period_ns,
+            cpus=self.sampler.cpu_count,
+            samples=self.sampler.samples,
+            lost=self.losses.by_family().get("access", 0),
+            budget=None if self.options.frequency_hz else self.options.max_overhead,
         )
 
 

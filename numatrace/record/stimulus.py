@@ -12,6 +12,7 @@ import ctypes
 import json
 import mmap
 import os
+import platform
 import select
 import subprocess
 import sys
@@ -30,10 +31,17 @@ ANSWER_TIMEOUT_S = 10.0
 MADV_NOHUGEPAGE = 15
 """include/uapi/asm-generic/mman-common.h; Python names it on Linux only."""
 
+SYS_ARCH_PRCTL = 158
+ARCH_GET_FS = 0x1003
+"""arch/x86/entry/syscalls/syscall_64.tbl, arch/x86/include/uapi/asm/prctl.h."""
+
 PROT_READ_WRITE = mmap.PROT_READ | mmap.PROT_WRITE
 PRIVATE_ANONYMOUS = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
 
 _LIBC = ctypes.CDLL(None, use_errno=True)
+
+_KEPT: dict[str, mmap.mmap] = {}
+"""What the recorder may still look at after the answer."""
 
 Answer = dict[str, int]
 
@@ -119,6 +127,28 @@ class Stimulus:
         Answers with `oncpu_ns` by the thread's own CPU clock.
         """
         return self.order("burn", oncpu_ns=oncpu_ns)
+
+    def read(self, pages: int, oncpu_ns: int) -> Answer:
+        """Read pages, which are there already and stay, over and over for so long.
+
+        Answers with `addr` and `bytes` of the range, and `oncpu_ns` by the thread's CPU clock.
+        """
+        return self.order("read", pages=pages, oncpu_ns=oncpu_ns)
+
+    def copy(self, oncpu_ns: int) -> Answer:
+        """Be in read(2) for so long. Answers with `oncpu_ns` by the thread's CPU clock."""
+        return self.order("copy", oncpu_ns=oncpu_ns)
+
+    def fault(self, oncpu_ns: int) -> Answer:
+        """Write to fresh pages, again and again, for so long. Answers with `oncpu_ns`."""
+        return self.order("fault", oncpu_ns=oncpu_ns)
+
+    def thread_base(self) -> Answer:
+        """Ask the kernel where thread-local addresses begin. Answers with `thread_base`.
+
+        0 on machines other than x86-64.
+        """
+        return self.order("thread_base")
 
     def lifecycle(self) -> Answer:
         """Begin and end a thread, then a child that replaces its program and ends.
@@ -206,6 +236,43 @@ def _burn(oncpu_ns: int) -> Answer:
     return {"oncpu_ns": time.thread_time_ns() - before}
 
 
+def _for(oncpu_ns: int, work: Callable[[], object]) -> Answer:
+    """Do something over and over for so much CPU time."""
+    before = time.thread_time_ns()
+    while time.thread_time_ns() < before + oncpu_ns:
+        work()
+    return {"oncpu_ns": time.thread_time_ns() - before}
+
+
+def _read(pages: int, oncpu_ns: int) -> Answer:
+    addr, size, area = _fresh(pages)
+    _KEPT["read"] = area
+    ctypes.memset(addr, 1, size)
+    search = _LIBC.memchr  # reads all of it, and finds nothing
+    search.argtypes = (ctypes.c_void_p, ctypes.c_int, ctypes.c_size_t)
+    return _for(oncpu_ns, lambda: search(addr, 2, size)) | {"addr": addr, "bytes": size}
+
+
+def _copy(oncpu_ns: int) -> Answer:
+    area = bytearray(1 << 20)
+    zeros = os.open("/dev/zero", os.O_RDONLY)
+    try:
+        return _for(oncpu_ns, lambda: os.readv(zeros, [area]))
+    finally:
+        os.close(zeros)
+
+
+def _fault(oncpu_ns: int) -> Answer:
+    return _for(oncpu_ns, lambda: _touch(256))
+
+
+def _thread_base() -> Answer:
+    base = ctypes.c_uint64(0)
+    if platform.machine() == "x86_64":
+        _LIBC.syscall(SYS_ARCH_PRCTL, ARCH_GET_FS, ctypes.byref(base))
+    return {"thread_base": base.value}
+
+
 def _lifecycle() -> Answer:
     thread = threading.Thread(target=int)
     thread.start()
@@ -240,6 +307,7 @@ def _warm_up() -> Answer:
     _touch(8)
     _read_into(8)
     _burn(1)
+    _read(8, 1)
     return {}
 
 
@@ -248,6 +316,10 @@ ORDERS: dict[str, Callable[..., Answer]] = {
     "touch": _touch,
     "read_into": _read_into,
     "burn": _burn,
+    "read": _read,
+    "copy": _copy,
+    "fault": _fault,
+    "thread_base": _thread_base,
     "lifecycle": _lifecycle,
     "pin": _pin,
     "hop": _hop,

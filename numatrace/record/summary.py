@@ -20,6 +20,43 @@ class Status:
 
 
 @dataclass(frozen=True, slots=True)
+class Overhead:
+    """What a recording cost, in CPU time per second; and the samples it got for that."""
+
+    used_cpus: float
+    """CPU time of the followed processes themselves."""
+    recorder_cpus: float
+    """Of the recorder, and of perf where it samples."""
+    program_cpus: float
+    """Run time of the BPF programs, the sampling one apart."""
+    tick_cpus: float
+    """Of the clock interrupts that hit them, with the sampling program."""
+    samples_per_s: float
+    helpers_s: float
+    """CPU time, not per second, of helpers that have ended: they read a model's table, once."""
+
+    @property
+    def share(self) -> float:
+        """Of the CPU time that the followed processes used, or of one CPU if that was less."""
+        cost = self.recorder_cpus + self.program_cpus + self.tick_cpus
+        return cost / max(1.0, self.used_cpus)
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """How memory accesses were sampled."""
+
+    source: str
+    period_ns: int
+    """At the end: between two ticks of a CPU's clock."""
+    cpus: int
+    samples: int
+    lost: int
+    budget: float | None
+    """The share of CPU time that it was to stay below; None where the rate was fixed."""
+
+
+@dataclass(frozen=True, slots=True)
 class Summary:
     """What a recording came to."""
 
@@ -40,3 +77,6 @@ class Summary:
     server: str
     """Which process serves the model, and why it was taken for that."""
     notes: tuple[str, ...] = field(default=())
+    overhead: Overhead | None = None
+    sampling: Sampling | None = None
+    """None: memory accesses were not sampled."""

@@ -30,12 +30,14 @@ class Totals:
         self._oncpu: dict[tuple[int, int], int] = {}
         self._faults: dict[tuple[int, int], tuple[int, int]] = {}
         self.faults = 0
+        self.oncpu_ns = 0
         self.clock = SchedClock()
 
     def write(self, *, running: bool = True) -> None:
         """Write on-CPU time and fault counts since the last call.
 
         `running`: add the time of threads that are on a CPU right now and were not switched out.
+        Not after the probes are detached: the scheduler's clock goes on.
         """
         now_ns = time.monotonic_ns()
         self._write_oncpu(now_ns, running=running)
@@ -56,8 +58,9 @@ class Totals:
     def _write_oncpu(self, now_ns: int, *, running: bool) -> None:
         rows = []
         for (tgid, tid), seen_ns in self._grown(now_ns, running=running).items():
-            exact_ns = self.clock.grown_ns(tgid, tid)
+            exact_ns = self.clock.grown_ns(tgid, tid) if running else None
             node_ns = seen_ns if exact_ns is None else scaled(seen_ns, exact_ns)
+            self.oncpu_ns += sum(node_ns.values())
             rows += [
                 {"t_ns": now_ns, "tgid": tgid, "tid": tid, "node": node, "oncpu_ns": ns}
                 for node, ns in node_ns.items()
@@ -99,7 +102,7 @@ class Totals:
         keys, values = self.probes.fault_totals.items()
         rows = []
         for key, value in zip(keys.tolist(), values.tolist(), strict=True):
-            count, kernel_count, tgid, _ = value
+            count, kernel_count, _, tgid, _ = value
             before = self._faults.get(key, (0, 0))
             if count == before[0]:
                 continue

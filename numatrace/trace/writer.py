@@ -13,7 +13,7 @@ from pyarrow import ipc
 
 from numatrace import __version__
 from numatrace.model.errors import TraceError
-from numatrace.model.events import COLUMN, COLUMNS, EVENT
+from numatrace.model.events import COLUMNS, EVENT
 from numatrace.trace.output import check_output, disk_error
 from numatrace.trace.schema import ARROW_TYPES, KINDS, arrow_schema
 
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from io import RawIOBase
     from pathlib import Path
     from types import TracebackType
+
+CODES = {event.kind: event.code for event in EVENT.values()}
 
 
 class TraceWriter:
@@ -45,6 +47,7 @@ class TraceWriter:
         self._schema = arrow_schema(f"numatrace {__version__}")
         with self._disk():
             self._ipc = ipc.new_file(pa.PythonFile(self._file, "w"), self._schema, options=options)
+            self._file.drain()
 
     @classmethod
     def create(
@@ -79,7 +82,10 @@ class TraceWriter:
         )
 
     def add_columns(self, kind: str, columns: Mapping[str, Any], n: int) -> None:
-        """Add `n` rows of one kind, column by column: arrays or lists of length n, or one value."""
+        """Add `n` rows of one kind, column by column: arrays or lists of length n, or one value.
+
+        What a masked array masks becomes null.
+        """
         unknown = set(columns) - set(EVENT[kind].columns)
         if unknown:
             raise ValueError(f"{kind} has no columns {sorted(unknown)}")
@@ -97,6 +103,7 @@ class TraceWriter:
         )
         with self._disk():
             self._ipc.write_batch(batch)
+            self._file.drain()
         self._good_bytes = self._file.bytes_written
 
     def publish(self) -> None:
@@ -113,6 +120,7 @@ class TraceWriter:
         if not self._broken:
             with self._disk():
                 self._ipc.close()
+                self._file.drain()
                 os.fsync(self._file.raw.fileno())
             self.publish()
         self._file.raw.close()
@@ -141,25 +149,34 @@ class TraceWriter:
 
 
 class _Sink:
-    """The file as Arrow sees it: unbuffered, so that a flushed batch is with the kernel."""
+    """The file as Arrow sees it, which writes a batch in many pieces: they wait for `drain`."""
 
     def __init__(self, raw: RawIOBase) -> None:
         self.raw = raw
         self.bytes_written = 0
+        self._waiting: list[bytes] = []
+        self._waiting_bytes = 0
 
     def write(self, data: bytes) -> int:
-        view = memoryview(data).cast("B")
+        piece = bytes(data)
+        self._waiting.append(piece)
+        self._waiting_bytes += len(piece)
+        return len(piece)
+
+    def drain(self) -> None:
+        """Hand what waits to the kernel, whatever becomes of it then."""
+        view = memoryview(b"".join(self._waiting))
+        self._waiting, self._waiting_bytes = [], 0
         done = 0
         while done < len(view):
             done += self.raw.write(view[done:]) or 0
         self.bytes_written += done
-        return done
 
     def tell(self) -> int:
-        return self.bytes_written
+        return self.bytes_written + self._waiting_bytes
 
     def flush(self) -> None:
-        """Nothing waits in here."""
+        """Arrow's own flush comes between the pieces."""
 
     @property
     def closed(self) -> bool:
@@ -188,18 +205,31 @@ class _Disk:
 def _column(name: str, type_: str, parts: list[tuple[str, int, dict[str, Any]]]) -> pa.Array:
     """One column of a batch: the parts' values one after the other, null where a kind has none."""
     if name == "kind":
-        codes = [np.full(n, EVENT[kind].code, np.int32) for kind, n, _ in parts]
-        return pa.DictionaryArray.from_arrays(pa.array(np.concatenate(codes)), KINDS)
-    arrow_type = ARROW_TYPES[COLUMN[name].type]
-    return pa.concat_arrays([_values(columns.get(name), n, arrow_type) for _, n, columns in parts])
+        codes = np.repeat([CODES[kind] for kind, _, _ in parts], [n for _, n, _ in parts])
+        return pa.DictionaryArray.from_arrays(pa.array(codes.astype(np.int32)), KINDS)
+    arrow_type = ARROW_TYPES[type_]
+    arrays, absent = [], 0
+    for _, n, columns in parts:
+        value = columns.get(name)
+        if value is None:
+            absent += n
+            continue
+        if absent:
+            arrays.append(pa.nulls(absent, arrow_type))
+            absent = 0
+        arrays.append(_values(value, n, arrow_type))
+    if absent:
+        arrays.append(pa.nulls(absent, arrow_type))
+    return pa.concat_arrays(arrays)
 
 
 def _values(value: Any, n: int, arrow_type: pa.DataType) -> pa.Array:
-    if value is None:
-        return pa.nulls(n, arrow_type)
     if isinstance(value, (list, tuple)):
         return pa.array(value, arrow_type)
     if isinstance(value, np.ndarray):
+        mask = np.ma.getmaskarray(value) if isinstance(value, np.ma.MaskedArray) else None
+        value = np.ma.getdata(value)
         # Not Array.cast: it imports pyarrow.compute, which takes as long as bcc's compiler.
-        return pa.array(np.ascontiguousarray(value, arrow_type.to_pandas_dtype()), arrow_type)
+        kept = np.ascontiguousarray(value, arrow_type.to_pandas_dtype())
+        return pa.array(kept, arrow_type, mask=mask)
     return pa.repeat(pa.scalar(value, arrow_type), n)

@@ -82,6 +82,7 @@ def test_a_probe_sees_exactly_what_was_done(document: Document, id_: str, value:
         "programs",
         "oncpu",
         "moves",
+        "access",
     ],
 )
 def test_what_recording_needs_is_there(document: Document, id_: str) -> None:
@@ -101,7 +102,7 @@ def test_a_probe_that_sees_nothing_is_not_called_working(monkeypatch: pytest.Mon
     monkeypatch.setattr(probes.Probes, "follow", lambda *_: None)
     monkeypatch.setattr(probes.Probes, "follow_thread", lambda *_: None)
     found = {one.id: one for one in probes.fire_at_probes(Host())}
-    for id_ in ("faults", "kernel_faults", "oncpu", "lifecycle"):
+    for id_ in ("faults", "kernel_faults", "oncpu", "lifecycle", "access"):
         assert found[id_].state == "degraded"
         assert found[id_].why
         assert found[id_].todo

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ from click.testing import CliRunner
 from numatrace.cli.main import run
 from numatrace.cli.record import all_pids, record, status_text, summary_text
 from numatrace.model.errors import UsageError
-from numatrace.record.summary import Status, Summary
+from numatrace.record.summary import Overhead, Sampling, Status, Summary
 
 STATUS = Status(12.5, {"fault": 1200, "oncpu": 40, "place": 300}, 1300, {"fault": 7}, 3 << 20)
 
@@ -26,6 +27,27 @@ def test_summary_says_file_events_losses_cost_and_next_command() -> None:
     assert "fault 7; record again with a larger --ring-pages" in text
     assert "0.7 s of CPU to start, then 2.0 % of one CPU; 190 MiB at most" in text
     assert text.endswith("next: numatrace analyze 'my trace.arrow'")
+
+
+def test_summary_says_how_accesses_were_sampled_and_what_it_cost() -> None:
+    """0.0145 CPUs of 1.9 in use are 0.76 %; by parts 0.0095, 0.002 and 0.003."""
+    overhead = Overhead(1.9, 0.0095, 0.002, 0.003, 364.2, 0.26)
+    sampling = Sampling("operand", 5_023_000, 2, 4_552, 0, 0.01)
+    summary = replace(a_summary(), overhead=overhead, sampling=sampling)
+    text = " ".join(summary_text(summary, Path("t.arrow")).split())
+    assert "4,552 accesses, 364 a second; at the end every 5.0 ms of each of 2 CPUs" in text
+    assert "(for at most 1 %)" in text
+    assert "0.76 % of the 1.9 CPUs in use: recorder 0.50, probes 0.11, clock ticks 0.16" in text
+    assert "0.3 s of CPU once" in text
+    fixed = replace(summary, sampling=replace(sampling, budget=None))
+    assert "(fixed)" in summary_text(fixed, Path("t.arrow"))
+    assert "sampling" not in summary_text(a_summary(), Path("t.arrow"))
+
+
+def test_an_idle_servers_overhead_is_told_of_one_cpu() -> None:
+    overhead = Overhead(0.2, 0.005, 0.001, 0.0, 3.0, 0.0)
+    text = summary_text(replace(a_summary(), overhead=overhead), Path("t.arrow"))
+    assert "0.60 % of one CPU" in text
 
 
 def test_hostile_names_stay_on_their_lines() -> None:

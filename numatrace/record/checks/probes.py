@@ -13,10 +13,13 @@ import numpy as np
 from numatrace.model.errors import CapabilityError
 from numatrace.model.events import EVENT
 from numatrace.record.checks.capability import Capability, Host, one_line
+from numatrace.record.operands import Operands, read_code
 from numatrace.record.plan import Plan
 from numatrace.record.probes import Probes
+from numatrace.record.registers import in_order
 from numatrace.record.stimulus import Stimulus, StimulusError
 from numatrace.record.sysfs import node_cpus, node_numbers, online_cpus
+from numatrace.record.ticks import Ticks
 
 Array = np.ndarray[Any, Any]
 
@@ -27,6 +30,11 @@ BURN_TOLERANCE = 0.05
 """Share by which time on CPU may differ from schedstat, which leaves out time in interrupts."""
 BURN_TRIES = 3
 HOPS = 23
+BUFFER_PAGES = 2048
+READ_NS = 100_000_000
+SAMPLE_PERIOD_NS = 1_009_000
+SEEN_SHARE = 0.8
+"""Samples are a few in the program's own loop around the reads, and in the kernel."""
 
 ACCESS_WRITE = 1
 ACCESS_KERNEL = 4
@@ -254,6 +262,41 @@ def fire_moves(range_: Range) -> Capability:
     )
 
 
+def fire_access(range_: Range) -> Capability:
+    """A thread that reads a buffer: most samples must have an address in it."""
+    ticks = Ticks(range_.probes)
+    problems = ticks.start(SAMPLE_PERIOD_NS)
+    if not ticks.cpus:
+        return _no_access("; ".join(problems))
+    try:
+        answer = range_.child.read(BUFFER_PAGES, READ_NS)
+    finally:
+        ticks.close()
+    records = in_order(range_.drain("access"), range_.probes.plan.machine)
+    found = Operands(range_.probes.plan.machine, read_code).resolve(records)
+    inside = found.addr - np.uint64(answer["addr"]) < np.uint64(answer["bytes"])
+    seen, wanted = int((found.known & inside).sum()), answer["oncpu_ns"] // SAMPLE_PERIOD_NS
+    return _result(
+        "access",
+        "memory accesses",
+        f"{seen} of {len(records)} samples hit the buffer that was read",
+        right=seen >= SEEN_SHARE * max(len(records), wanted),
+        wanted=f"{SEEN_SHARE:.0%} of about {wanted}",
+    )
+
+
+def _no_access(why: str) -> Capability:
+    return Capability(
+        "access",
+        "memory accesses",
+        "degraded",
+        "not sampled",
+        lost="which thread reads which memory: reports fall back to time and placement",
+        why=one_line(why),
+        todo="Allow perf_event_open(2): run on the host, outside containers and sandboxes",
+    )
+
+
 Probe = Callable[[Range], Capability]
 
 PROBES: tuple[Probe, ...] = (
@@ -262,5 +305,6 @@ PROBES: tuple[Probe, ...] = (
     fire_oncpu,
     fire_lifecycle,
     fire_moves,
+    fire_access,
 )
 """Every probe that can be fired at at will; NUMA balancing's cannot be."""

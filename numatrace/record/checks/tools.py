@@ -26,7 +26,7 @@ MEMORY_SAMPLERS = {"ibs_op": "AMD IBS", "arm_spe_0": "Arm SPE"}
 
 CPU_PMUS = ("cpu", "cpu_core", "cpu_atom", "armv8_pmuv3", "armv8_pmuv3_0")
 
-RUNG = "reports rest on placement x CPU time"
+RUNG = "memory accesses are sampled by the CPUs' clocks"
 """What this version's figures come from, with or without a PMU."""
 
 

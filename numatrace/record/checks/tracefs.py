@@ -19,6 +19,8 @@ TRACEFS = "sys/kernel/tracing"
 TRACEFS_OLD = "sys/kernel/debug/tracing"
 """Where tracefs is mounted; the second by debugfs itself, when that is mounted."""
 
+RECLAIM = "telling time in which a thread frees memory"
+
 LOST_WITHOUT: dict[str, str] = {
     "exceptions/page_fault_user": "page faults",
     "exceptions/page_fault_kernel": "page faults taken inside system calls",
@@ -29,6 +31,12 @@ LOST_WITHOUT: dict[str, str] = {
     "sched/sched_move_numa": "moves of threads by NUMA balancing",
     "sched/sched_swap_numa": "swaps of threads by NUMA balancing",
     "sched/sched_stick_numa": "failed moves of threads by NUMA balancing",
+    "vmscan/mm_vmscan_direct_reclaim_begin": RECLAIM,
+    "vmscan/mm_vmscan_direct_reclaim_end": RECLAIM,
+    "vmscan/mm_vmscan_memcg_reclaim_begin": f"{RECLAIM} of its cgroup",
+    "vmscan/mm_vmscan_memcg_reclaim_end": f"{RECLAIM} of its cgroup",
+    "vmscan/mm_vmscan_node_reclaim_begin": f"{RECLAIM} of its node",
+    "vmscan/mm_vmscan_node_reclaim_end": f"{RECLAIM} of its node",
 }
 """What is lost without each tracepoint of `plan`."""
 
@@ -102,7 +110,8 @@ def check_tracepoints(host: Host) -> Capability:
         title,
         "no" if needed else "degraded",
         f"{total - len(missing)} of {total}",
-        lost=("recording: " if needed else "") + ", ".join(LOST_WITHOUT[n] for n in missing),
+        lost=("recording: " if needed else "")
+        + ", ".join(dict.fromkeys(LOST_WITHOUT[n] for n in missing)),
         why=f"{folder / 'events'} has no {', '.join(missing)}",
         todo=_kernel_with(needed),
     )
@@ -110,7 +119,10 @@ def check_tracepoints(host: Host) -> Capability:
 
 def _kernel_with(needed: list[str]) -> str:
     if not needed:
-        return "Boot a kernel built with CONFIG_NUMA_BALANCING=y if these matter to you"
+        return (
+            "Boot a kernel built with CONFIG_NUMA_BALANCING=y and CONFIG_MEMCG=y if these matter "
+            "to you"
+        )
     if any(name.startswith("exceptions/") for name in needed):
         return "Record on x86-64: other kernels have no tracepoint for page faults"
     return "Boot a kernel built with CONFIG_FTRACE=y and CONFIG_TRACEPOINTS=y"

@@ -1,0 +1,133 @@
+"""Choose the sampling period so that recording costs the followed processes what was agreed.
+
+Costs are measured, as a share of the CPU time that the followed processes use (of one CPU, where
+they use less): the recorder's own CPU time, the run time of the BPF programs, and the clock
+interrupts that hit a followed thread. Interrupts elsewhere take the same share of others' time,
+and none where a CPU is idle.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import random
+
+START_PERIOD_NS = 5_023_000
+"""199 Hz."""
+
+MIN_HZ = 49
+MAX_HZ = 997
+"""Bounds within which the budget decides, in ticks a second of each CPU. The slowest costs 0.1 % of
+the time where a tick costs 20 us: to go lower would save nothing and see little."""
+
+AIM = 0.85
+"""Of the budget: what is left is for what changes until the next decision."""
+
+DEADBAND = 1.2
+"""By a smaller factor the period is not changed: each change restarts every CPU's clock."""
+
+LONGER, SHORTER = 3.0, 2.0
+"""Most that one decision changes the period by. It gives way faster than it comes back."""
+
+JITTER = 0.03
+
+FAULT_SHARE = 0.2
+FAULT_NS = 400
+"""Share of the budget that records of single page faults may take, and what one costs: 225 ns of
+the recorder (`numatrace guide cost`), the rest in the kernel."""
+
+
+@dataclass(frozen=True, slots=True)
+class Costs:
+    """Measured costs of one event, in nanoseconds."""
+
+    tick_ns: float
+    """Of the clock's interrupt."""
+    program_ns: float
+    """Of the sampling program, at a tick that hits a followed thread."""
+    reader_ns: float
+    """Of the recorder, for each sample."""
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """What happened in a stretch of time, per second of it."""
+
+    used_cpus: float
+    """CPU time of the followed processes."""
+    samples: float
+    """Clock ticks that hit a followed thread."""
+    recorder_cpus: float
+    """CPU time of the recorder, what it took for samples apart."""
+    program_cpus: float
+    """CPU time of the other BPF programs."""
+
+    @property
+    def whole_cpus(self) -> float:
+        """What the budget is a share of."""
+        return max(1.0, self.used_cpus)
+
+
+def sampling_cpus(load: Load, costs: Costs) -> float:
+    """CPU time per second that goes with the sampling rate."""
+    return load.samples * (costs.tick_ns + costs.program_ns + costs.reader_ns) / 1e9
+
+
+def overhead(load: Load, costs: Costs) -> float:
+    """All cost as a share of the followed processes' CPU time."""
+    fixed = load.recorder_cpus + load.program_cpus
+    return (fixed + sampling_cpus(load, costs)) / load.whole_cpus
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """Shortest and longest period in nanoseconds."""
+
+    shortest_ns: int
+    longest_ns: int
+
+    def clip(self, period_ns: float) -> float:
+        """The nearest period within."""
+        return min(max(period_ns, self.shortest_ns), self.longest_ns)
+
+
+def next_period(period_ns: int, load: Load, costs: Costs, budget: float, bounds: Bounds) -> float:
+    """The period at which the overhead would come to AIM of the budget, or a step towards it.
+
+    What goes with the rate is inversely proportional to the period, the rest is not. The period
+    itself is returned where the change is not worth it, or nothing ran that a tick could hit.
+    """
+    variable = sampling_cpus(load, costs)
+    if variable <= 0:
+        return period_ns
+    room = AIM * budget * load.whole_cpus - load.recorder_cpus - load.program_cpus
+    factor = variable / room if room > 0 else LONGER
+    wanted = bounds.clip(period_ns * min(max(factor, 1 / SHORTER), LONGER))
+    small = 1 / DEADBAND < wanted / period_ns < DEADBAND
+    slowest = wanted >= bounds.longest_ns
+    within = overhead(load, costs) <= budget
+    return period_ns if small and (within or slowest) else wanted
+
+
+def fault_records(load: Load, budget: float, most: int) -> int:
+    """How many records of single faults a second the budget has room for, up to `most`."""
+    return min(most, int(FAULT_SHARE * budget * load.whole_cpus * 1e9 / FAULT_NS))
+
+
+def scattered(period_ns: float, bounds: Bounds, rng: random.Random) -> int:
+    """A period near the given one that is a prime number of microseconds.
+
+    A round one could keep step with what the server does for each token, and always see the same.
+    """
+    near_us = int(bounds.clip(period_ns * rng.uniform(1 - JITTER, 1 + JITTER))) // 1000
+    while not _is_prime(near_us):
+        near_us += 1
+    return near_us * 1000
+
+
+def _is_prime(number: int) -> bool:
+    if number < 4:
+        return number > 1
+    return all(number % divisor for divisor in (2, *range(3, int(number**0.5) + 1, 2)))

@@ -1,0 +1,1 @@
+"""The CPU's own memory samples and counters, through `perf`: tables, choice, sessions, parsers."""

@@ -1,0 +1,143 @@
+"""The overhead budget as pure functions, against a simulated machine."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from numatrace.record.budget import (
+    LONGER,
+    MAX_HZ,
+    MIN_HZ,
+    SHORTER,
+    START_PERIOD_NS,
+    Bounds,
+    Costs,
+    Load,
+    fault_records,
+    next_period,
+    overhead,
+    sampling_cpus,
+    scattered,
+)
+
+NS = 1_000_000_000
+BOUNDS = Bounds(NS // MAX_HZ, NS // MIN_HZ)
+COSTS = Costs(tick_ns=4_000, program_ns=1_000, reader_ns=10_000)
+
+
+def load_at(period_ns: float, used_cpus: float, fixed_cpus: float) -> Load:
+    """A machine on which every CPU's clock ticks, and hits the followed threads when they run."""
+    return Load(used_cpus, used_cpus * NS / period_ns, fixed_cpus * 0.7, fixed_cpus * 0.3)
+
+
+def settle(
+    used_cpus: float, fixed_cpus: float, costs: Costs, budget: float, decisions: int = 40
+) -> float:
+    period: float = START_PERIOD_NS
+    for _ in range(decisions):
+        load = load_at(period, used_cpus, fixed_cpus)
+        period = next_period(int(period), load, costs, budget, BOUNDS)
+    return period
+
+
+costs = st.builds(
+    Costs,
+    tick_ns=st.floats(500, 30_000),
+    program_ns=st.floats(200, 5_000),
+    reader_ns=st.floats(500, 200_000),
+)
+
+
+@given(
+    used_cpus=st.floats(0.01, 256),
+    fixed_cpus=st.floats(0, 0.05),
+    costs=costs,
+    budget=st.floats(0.001, 0.2),
+)
+def test_it_settles_within_the_budget_or_at_the_slowest(
+    used_cpus: float, fixed_cpus: float, costs: Costs, budget: float
+) -> None:
+    period = settle(used_cpus, fixed_cpus, costs, budget)
+    assert BOUNDS.shortest_ns <= period <= BOUNDS.longest_ns
+    spent = overhead(load_at(period, used_cpus, fixed_cpus), costs)
+    assert spent <= budget or period == BOUNDS.longest_ns
+    # And does not waste it: half of what is left for samples is used, or it ticks its fastest.
+    whole = max(1.0, used_cpus)
+    room = 0.85 * budget * whole - fixed_cpus
+    used = sampling_cpus(load_at(period, used_cpus, fixed_cpus), costs)
+    if room > 0 and period < BOUNDS.longest_ns:
+        assert used >= room / 2 or period == pytest.approx(BOUNDS.shortest_ns)
+
+
+@given(
+    used_cpus=st.floats(0.01, 256),
+    fixed_cpus=st.floats(0, 0.05),
+    costs=costs,
+    budget=st.floats(0.001, 0.2),
+    period_ns=st.integers(BOUNDS.shortest_ns, BOUNDS.longest_ns),
+)
+def test_one_decision_never_leaps(
+    used_cpus: float, fixed_cpus: float, costs: Costs, budget: float, period_ns: int
+) -> None:
+    load = load_at(period_ns, used_cpus, fixed_cpus)
+    chosen = next_period(period_ns, load, costs, budget, BOUNDS)
+    assert period_ns / SHORTER - 1 <= chosen <= period_ns * LONGER + 1
+
+
+def test_a_busier_server_affords_more_samples() -> None:
+    one, many = (settle(cpus, 0.005, COSTS, 0.01) for cpus in (1, 64))
+    assert many < one
+
+
+def test_an_idle_server_keeps_the_period() -> None:
+    idle = Load(0.0, 0.0, 0.006, 0.001)
+    assert next_period(START_PERIOD_NS, idle, COSTS, 0.01, BOUNDS) == START_PERIOD_NS
+
+
+def test_small_changes_are_not_worth_it() -> None:
+    period = settle(8, 0.005, COSTS, 0.01)
+    load = load_at(period, 8.4, 0.005)
+    assert next_period(int(period), load, COSTS, 0.01, BOUNDS) == int(period)
+
+
+def test_over_the_budget_is_never_a_small_change() -> None:
+    """At 1 % over the budget, within the dead band, it still gives way."""
+    load = Load(1.0, 0.0101 * NS / 15_000, 0.0, 0.0)
+    assert overhead(load, COSTS) > 0.01
+    assert next_period(START_PERIOD_NS, load, COSTS, 0.01, BOUNDS) > START_PERIOD_NS
+
+
+def test_at_the_slowest_it_stays() -> None:
+    """Nothing is gained by restarting the clocks, however far over the budget it is."""
+    period = int(BOUNDS.longest_ns)
+    for near in (period, scattered(period, BOUNDS, random.Random(1))):
+        load = load_at(near, 1.0, 0.05)
+        assert overhead(load, COSTS) > 0.01
+        assert next_period(near, load, COSTS, 0.01, BOUNDS) == near
+
+
+@given(period_ns=st.floats(BOUNDS.shortest_ns, BOUNDS.longest_ns), seed=st.integers(0, 1000))
+def test_periods_are_primes_of_microseconds_close_by(period_ns: float, seed: int) -> None:
+    chosen = scattered(period_ns, BOUNDS, random.Random(seed))
+    micros, rest = divmod(chosen, 1000)
+    assert rest == 0
+    assert micros > 1
+    assert all(micros % divisor for divisor in range(2, int(micros**0.5) + 1))
+    assert chosen == pytest.approx(period_ns, rel=0.05, abs=40_000)
+
+
+def test_the_first_period_is_one_of_them() -> None:
+    micros = START_PERIOD_NS // 1000
+    assert all(micros % divisor for divisor in range(2, int(micros**0.5) + 1))
+
+
+@given(used_cpus=st.floats(0, 256), budget=st.floats(0.001, 0.5), most=st.integers(1, 100_000))
+def test_fault_records_stay_within_their_share(used_cpus: float, budget: float, most: int) -> None:
+    load = Load(used_cpus, 0.0, 0.0, 0.0)
+    allowed = fault_records(load, budget, most)
+    assert 0 < allowed <= most
+    assert allowed * 400e-9 <= 0.2 * budget * max(1.0, used_cpus) + 1e-9
