@@ -5,76 +5,105 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from numatrace.analyze.access_views import access_view, phase_views
+from numatrace.analyze.account import losses
+from numatrace.analyze.behaviour import roles
 from numatrace.analyze.causes import find_causes
+from numatrace.analyze.classes import PRIVATE, WEIGHTS
 from numatrace.analyze.fixes import with_fixes
 from numatrace.analyze.load import load
-from numatrace.analyze.regions import regions
-from numatrace.analyze.shares import share_views
-from numatrace.analyze.situation import compute_threads, find_server, situation
+from numatrace.analyze.measure import measure
+from numatrace.analyze.reads import Reads
+from numatrace.analyze.regions import region_views, regions
+from numatrace.analyze.shares import Measured, share_views
+from numatrace.analyze.situation import compute_threads, find_server, situation, with_measured
 from numatrace.analyze.tensors import layer_views, tensor_views
 from numatrace.analyze.verdict import early_verdict, verdict
 from numatrace.analyze.views import machine_view, process_views, thread_views
 from numatrace.model.report import Provenance, Report
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     import pyarrow as pa
 
     from numatrace.analyze.load import Loaded
+    from numatrace.analyze.measure import Measure
     from numatrace.analyze.regions import Region
     from numatrace.analyze.situation import Situation
+    from numatrace.model.measured import Source
     from numatrace.model.process import Process
-    from numatrace.model.report import Finding, LossView, Source, Verdict
+    from numatrace.model.report import Finding, LossView, Verdict
     from numatrace.trace.reader import Trace
 
-SHARED_CLASSES = ("weights", "heap", "anonymous weights, KV cache or compute buffers (private)")
+SHARED_CLASSES = (*WEIGHTS, "KV cache", "compute", "heap", PRIVATE)
 SHARED_BYTES = 1 << 20
 """Regions smaller than this are left out of the table of threads by regions."""
 
 
+class _Batches:
+    """A trace's batches, read anew each time."""
+
+    def __init__(self, trace: Trace) -> None:
+        self._trace = trace
+
+    def __iter__(self) -> Iterator[pa.RecordBatch]:
+        return self._trace.batches()
+
+
 def analyze_trace(trace: Trace) -> Report:
     """Return the report of a trace. The same trace gives the same report, on any machine."""
-    report = analyze_batches(trace.batches(), trace.schema_version)
+    report = analyze_batches(_Batches(trace), trace.schema_version)
     # What is missing is known only after the last batch.
     problems = (*trace.problems, *report.provenance.problems)
     return replace(report, provenance=replace(report.provenance, problems=problems))
 
 
 def analyze_batches(batches: Iterable[pa.RecordBatch], trace_version: int) -> Report:
-    """Return the report of record batches with the columns of the event table."""
+    """Return the report of record batches with the columns of the event table.
+
+    They are read twice: `batches` is a list, or an object that begins anew each time.
+    """
     loaded = load(batches)
     found = regions(loaded)
     server, reason = find_server(loaded, found)
-    now = situation(loaded, found, server, reason) if server is not None else None
-    losses = loaded.losses()
-    answer, findings = _judge(loaded, losses, now)
     tgid = server.tgid if server is not None else None
-    threads = [each for each in loaded.residency.threads.values() if each.tgid == tgid]
-    compute = compute_threads(threads)
+    measured = measure(loaded, found, tgid)
+    role_of = roles(loaded, measured)
+    compute = compute_threads(loaded, role_of, tgid)
+    now = situation(loaded, found.of(tgid), compute, server, reason) if server else None
+    now = with_measured(now, measured, loaded.phases) if now is not None else None
+    accounts = losses(loaded)
+    answer, findings = _judge(loaded, accounts, now)
     topology = loaded.documents.topology
     one_node = topology is not None and not topology.has_numa
-    tensors = tensor_views(loaded.documents.tensors.values(), loaded.pieces)
+    tensors = tensor_views(loaded, measured)
+    reads = Reads(loaded, found, measured)
+    by_thread = Measured(loaded, found, measured)
     return Report(
         verdict=answer,
         findings=tuple(findings),
         machine=machine_view(loaded),
         processes=process_views(loaded, server),
-        threads=thread_views(loaded, compute),
-        regions=tuple(region.view() for region in found),
-        layers=layer_views(tensors),
+        threads=thread_views(loaded, role_of, measured),
+        regions=region_views(found, measured),
+        layers=layer_views(loaded, measured, tensors),
         tensors=tensors,
-        shares=share_views(compute, _shared(found, tgid), one_node=one_node),
-        losses=losses,
-        provenance=_provenance(loaded, trace_version, answer),
+        shares=share_views(compute, _shared(found.of(tgid)), by_thread, one_node=one_node),
+        losses=accounts,
+        provenance=_provenance(loaded, trace_version, measured),
         notes=tuple(_notes(server, reason, now)),
+        access=access_view(loaded, measured, now.measured if now is not None else None),
+        phases=phase_views(loaded, measured, tgid),
+        reads=reads.rows(),
+        hot=reads.hot(tgid),
     )
 
 
 def _judge(
-    loaded: Loaded, losses: Sequence[LossView], now: Situation | None
+    loaded: Loaded, accounts: Sequence[LossView], now: Situation | None
 ) -> tuple[Verdict, list[Finding]]:
-    early = early_verdict(loaded.documents.topology, losses, now)
+    early = early_verdict(loaded.documents.topology, accounts, now)
     if early is not None or now is None:
         assert early is not None  # without a situation there is always an early verdict
         return early, []
@@ -82,18 +111,17 @@ def _judge(
     return verdict(now, findings), findings
 
 
-def _shared(found: list[Region], tgid: int | None) -> list[Region]:
+def _shared(found: list[Region]) -> list[Region]:
     return [
         region
         for region in found
-        if region.key.tgid == tgid
-        and region.key.cls in SHARED_CLASSES
-        and sum(region.node_bytes.values()) >= SHARED_BYTES
+        if region.key.cls in SHARED_CLASSES
+        and max(region.named_bytes, sum(region.node_bytes.values())) >= SHARED_BYTES
     ]
 
 
-def _provenance(loaded: Loaded, trace_version: int, answer: Verdict) -> Provenance:
-    sources: list[Source] = []
+def _provenance(loaded: Loaded, trace_version: int, measured: Measure) -> Provenance:
+    sources: list[Source] = [] if measured.rung == "placement" else [measured.rung]
     if loaded.rows["oncpu"] or loaded.rows["fault_count"]:
         sources.append("counter")
     if loaded.rows["fault"] or loaded.rows["move"]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -21,6 +22,8 @@ TENSORS = 500_000
 REMARKS = 64
 NUMBERS = 2_000_000
 """Documents, tensors, remarks, and numbers of CPUs in them that are kept; more is damage."""
+SHAPE = re.compile(r"\[[0-9]{1,18}(?:, ?[0-9]{1,18}){0,3}\]")
+"""At most four dimensions (GGML_MAX_DIMS)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +36,8 @@ class Tensor:
     offset: int
     bytes: int
     type: str
+    shape: tuple[int, ...] = ()
+    """As in the file: the first is the length of a row (ggml's `ne`)."""
 
 
 class Documents:
@@ -122,12 +127,12 @@ class Documents:
         if rows is None:
             return
         self.recorded["map"] += len(rows)
-        texts = (rows.texts(name) for name in ("path", "name", "detail"))
+        texts = (rows.texts(name) for name in ("path", "name", "detail", "value"))
         numbers = (rows.integers(name) for name in ("inode", "offset", "bytes"))
-        for path, name, type_, inode, offset, size in zip(*texts, *numbers, strict=True):
+        for path, name, type_, shape, inode, offset, size in zip(*texts, *numbers, strict=True):
             key = path, inode, name
             if name and (key in self.tensors or len(self.tensors) < TENSORS):
-                self.tensors[key] = Tensor(path, inode, name, offset, size, type_)
+                self.tensors[key] = Tensor(path, inode, name, offset, size, type_, shape_of(shape))
                 self.attributed["map"] += 1
 
     def _losses(self, rows: Rows | None) -> None:
@@ -157,6 +162,13 @@ def _pairs(rows: Rows | None, text: str, other: str) -> list[tuple[str, str | in
         return []
     values = rows.texts(other) if other == "detail" else rows.integers(other)
     return list(zip(rows.texts(text), values, strict=True))
+
+
+def shape_of(text: str) -> tuple[int, ...]:
+    """Return a shape from its JSON list; empty where it is none that ggml could have."""
+    if not SHAPE.fullmatch(text):
+        return ()
+    return tuple(int(number) for number in text[1:-1].split(","))
 
 
 def _require(holds: bool, what: str, why: str) -> None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from numatrace.model.report import Evidence, Figure
+from numatrace.model.measured import Figure
+from numatrace.model.report import Evidence
 from numatrace.model.units import format_bytes, format_count, format_nodes, format_ns, format_share
 
 if TYPE_CHECKING:
@@ -42,8 +43,15 @@ def threads_by_node(situation: Situation) -> Evidence:
 
 
 def remote(situation: Situation) -> Evidence:
-    """Say what part of the reads is expected to be remote."""
-    figure = situation.remote
+    """Say what part of the reads is remote: measured, or else expected."""
+    figure = situation.measured
+    if figure is not None:
+        return Evidence(
+            f"Measured remote share of weight reads: {format_share(figure.value)}"
+            f"{format_interval(figure)}, from {situation.measured_samples:,} samples.",
+            (figure,),
+        )
+    figure = situation.expected
     if figure is None:
         return Evidence("The expected remote share is unknown.")
     return Evidence(
@@ -51,6 +59,13 @@ def remote(situation: Situation) -> Evidence:
         " weights lie and where the threads ran, not from measured accesses.",
         (figure,),
     )
+
+
+def format_interval(figure: Figure) -> str:
+    """Return ` (46 to 50 %)`, or nothing for a figure without an interval."""
+    if figure.low is None or figure.high is None:
+        return ""
+    return f" (95 % interval {100 * figure.low:.0f} to {100 * figure.high:.0f} %)"
 
 
 def constraints(situation: Situation) -> list[Evidence]:

@@ -1,4 +1,4 @@
-"""One pass over a trace's batches: what all further steps work on."""
+"""Two passes over a trace's batches: what happened when, then all sums by thread and place."""
 
 from __future__ import annotations
 
@@ -8,13 +8,18 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from numatrace.analyze.attribution import Attribution
+from numatrace.analyze.access import Access
+from numatrace.analyze.anonymous import NamedMemory
 from numatrace.analyze.documents import Documents
+from numatrace.analyze.faults import Faults
+from numatrace.analyze.locate import Locator
+from numatrace.analyze.modelfiles import ModelFiles
+from numatrace.analyze.phases import Phases, Survey
 from numatrace.analyze.places import Places
+from numatrace.analyze.rates import Rates
 from numatrace.analyze.residency import Residency
 from numatrace.analyze.rows import split
-from numatrace.model.events import EVENTS, FAMILIES
-from numatrace.model.report import LossView
+from numatrace.model.events import EVENTS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -22,22 +27,32 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from numatrace.analyze.places import Piece
-    from numatrace.analyze.rows import Rows
+    from numatrace.analyze.rows import Numbers, Rows
 
-TIMED = frozenset(event.kind for event in EVENTS if event.family in ("fault", "sched", "place"))
+TIMED = frozenset(
+    event.kind for event in EVENTS if event.family in ("fault", "sched", "access", "place")
+)
 """Kinds whose times span the recording; documents may be older."""
+LOCATED = ("fault", "access")
+"""Kinds whose addresses are looked up."""
 
 
 @dataclass(slots=True)
 class Loaded:
-    """A trace, reduced to sums per thread, region and node."""
+    """A trace, reduced to sums per thread, place and node."""
 
-    documents: Documents = field(default_factory=Documents)
-    residency: Residency = field(default_factory=Residency)
-    attribution: Attribution = field(default_factory=Attribution)
+    documents: Documents
+    phases: Phases
+    locator: Locator
+    residency: Residency
+    access: Access
+    faults: Faults = field(default_factory=Faults)
     places: Places = field(default_factory=Places)
+    rates: Rates = field(default_factory=Rates)
     pieces: list[Piece] = field(default_factory=list)
     rows: Counter[str] = field(default_factory=Counter)
+    named: int = 0
+    """Rows of the kinds tensor_at and buffer that make sense."""
     first_ns: int | None = None
     last_ns: int = 0
 
@@ -46,65 +61,73 @@ class Loaded:
         """Time from the first to the last event."""
         return 0 if self.first_ns is None else self.last_ns - self.first_ns
 
-    def losses(self) -> tuple[LossView, ...]:
-        """Return the account of every family that has one, checked."""
-        views = [self._faults(), self._sched(), self._place(), self._map(), self._system()]
-        kept = [view for view in views if view.recorded]
-        known = {view.family for view in views}
-        for family in sorted(set(self.documents.losses) - known):
-            lost = self.documents.losses[family]
-            kept.append(LossView(family, lost, 0, 0, lost))
-        for view in kept:
-            view.check()
-        return tuple(kept)
-
-    def _faults(self) -> LossView:
-        """Faults in the exact counts that no sampled row stands for are unattributed."""
-        attributed, lost = self.attribution.attributed, self.documents.losses["fault"]
-        kept = self.attribution.kept
-        recorded = max(self.residency.exact_faults, kept + lost)
-        rest = recorded - kept - lost
-        return LossView("fault", recorded, attributed, self.attribution.unattributed + rest, lost)
-
-    def _sched(self) -> LossView:
-        return self._account("sched", self.residency.recorded, self.residency.attributed)
-
-    def _place(self) -> LossView:
-        return self._account("place", self.places.recorded, self.places.attributed)
-
-    def _map(self) -> LossView:
-        # Every map and unmap row changes an address space or is nonsense, which take() left out.
-        mapped = self.rows["map"] + self.rows["unmap"]
-        documents = self.documents
-        recorded = mapped + documents.recorded["map"]
-        attributed = self.attribution.changes + documents.attributed["map"]
-        return self._account("map", recorded, attributed)
-
-    def _system(self) -> LossView:
-        documents = self.documents
-        return self._account("system", documents.recorded["system"], documents.attributed["system"])
-
-    def _account(self, family: str, kept: int, attributed: int) -> LossView:
-        lost = self.documents.losses[family]
-        return LossView(family, kept + lost, attributed, kept - attributed, lost)
-
 
 def load(batches: Iterable[pa.RecordBatch]) -> Loaded:
-    """Read all batches, once, with memory that does not grow with their number."""
-    loaded = Loaded()
+    """Read all batches twice, with memory that does not grow with their number.
+
+    `batches` can be iterated again: a list, or an object that reads the file anew.
+    """
+    loaded = _survey(batches)
     for batch in batches:
-        rows = split(batch)
-        for kind, part in rows.items():
-            loaded.rows[kind] += len(part)
-            if kind in TIMED:
-                _span(loaded, part)
-        loaded.documents.take(rows)
-        loaded.attribution.take(rows.get("map"), rows.get("unmap"), rows.get("fault"))
-        loaded.residency.take(rows)
-        loaded.places.take(rows.get("place"), rows.get("unmap"))
-    loaded.attribution.finish()
+        _take(loaded, split(batch))
+    loaded.faults.settle(loaded.locator, 0)
+    loaded.access.settle(loaded.locator, 0)
+    loaded.faults.finish()
+    loaded.access.finish()
     loaded.pieces = loaded.places.finish()
     return loaded
+
+
+def _survey(batches: Iterable[pa.RecordBatch]) -> Loaded:
+    """Take documents, tensor tables and phases, which samples before them need, too."""
+    documents, survey = Documents(), Survey()
+    for batch in batches:
+        rows = split(batch)
+        documents.take(rows)
+        survey.take(rows)
+    phases = survey.finish()
+    residency = Residency(phases)
+    tensors = documents.tensors.values()
+    locator = Locator(ModelFiles(tensors), NamedMemory(tensors))
+    return Loaded(documents, phases, locator, residency, Access(residency))
+
+
+def _take(loaded: Loaded, rows: dict[str, Rows]) -> None:
+    for kind, part in rows.items():
+        loaded.rows[kind] += len(part)
+        if kind in TIMED:
+            _span(loaded, part)
+        if kind in ("tensor_at", "buffer"):
+            loaded.named += _sound(part)
+    loaded.residency.take(rows)
+    loaded.places.take(rows.get("place"), rows.get("unmap"))
+    loaded.rates.take(rows.get("rate"))
+    places = _locate(loaded.locator, rows)
+    if "fault" in rows:
+        loaded.faults.take(rows["fault"], places["fault"])
+    if "access" in rows:
+        loaded.access.take(rows["access"], places["access"], loaded.phases)
+        loaded.access.trim(loaded.locator)
+    if "map" in rows:
+        loaded.faults.settle(loaded.locator, loaded.last_ns)
+        loaded.access.settle(loaded.locator, loaded.last_ns)
+
+
+def _locate(locator: Locator, rows: dict[str, Rows]) -> dict[str, Numbers]:
+    """Return the places of the rows of all LOCATED kinds, looked up in one order of time."""
+    parts = [rows[kind] for kind in LOCATED if kind in rows]
+    columns = [
+        np.concatenate([np.zeros(0, type_), *(part.numbers(name) for part in parts)])
+        for name, type_ in (("t_ns", np.uint64), ("tgid", np.int64), ("addr", np.uint64))
+    ]
+    places = locator.take(rows, *columns)
+    cuts = np.cumsum([len(part) for part in parts])[:-1].astype(np.int64)
+    return {part.kind: found for part, found in zip(parts, np.split(places, cuts), strict=False)}
+
+
+def _sound(rows: Rows) -> int:
+    """Return how many rows name memory that a process can have."""
+    return int(((rows.numbers("tgid") > 0) & (rows.numbers("addr") > 0)).sum())
 
 
 def _span(loaded: Loaded, rows: Rows) -> None:
@@ -114,6 +137,3 @@ def _span(loaded: Loaded, rows: Rows) -> None:
         first, last = int(np.min(times)), int(np.max(times))
         loaded.first_ns = first if loaded.first_ns is None else min(first, loaded.first_ns)
         loaded.last_ns = max(last, loaded.last_ns)
-
-
-assert {"fault", "sched", "place", "map", "system"} <= set(FAMILIES)

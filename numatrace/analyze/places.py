@@ -8,7 +8,7 @@ from collections import Counter, deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
-from numatrace.analyze.attribution import ADDRESS_LIMIT
+from numatrace.analyze.spaces import ADDRESS_LIMIT
 from numatrace.model.cpulist import NODE_LIMIT
 
 if TYPE_CHECKING:

@@ -6,15 +6,17 @@ from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
-from numatrace.analyze.attribution import GONE_PRIVATE
+import numpy as np
+
+from numatrace.analyze.classes import PRIVATE, classify
+from numatrace.analyze.measure import NOT_READ
 from numatrace.analyze.places import add_up, error_bytes
 from numatrace.model.report import RegionView
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
-    from numatrace.analyze.attribution import Attribution
     from numatrace.analyze.load import Loaded
+    from numatrace.analyze.locate import Place
+    from numatrace.analyze.measure import Measure, Trio
     from numatrace.analyze.places import Piece
     from numatrace.model.report import RegionClass
 
@@ -23,10 +25,8 @@ LARGE_BYTES = 16 << 20
 buffers that matter, larger than a thread's stack (8 MiB)."""
 LARGE_COUNT = 32
 """Regions of their own per process and class; the rest count together."""
-PRIVATE: RegionClass = "anonymous weights, KV cache or compute buffers (private)"
-DELETED = " (deleted)"
-SHARED_MEMORY = ("/dev/zero", "/memfd:", "/SYSV", "/dev/shm/", "/dev/")
-HUGE_ANONYMOUS = "/anon_hugepage"
+NAMED: tuple[RegionClass, ...] = ("repacked weights", "KV cache", "compute")
+"""Private memory with a name. It lies in mappings that are regions as well."""
 
 
 class RegionKey(NamedTuple):
@@ -45,11 +45,18 @@ class Region:
     key: RegionKey
     pieces: list[Piece] = field(default_factory=list)
     faults: int = 0
+    named_bytes: int = 0
+    """Size of its named private memory, which has no pieces of its own."""
 
     @property
     def label(self) -> str:
         """The name that the report gives it."""
         return _label(self.key)
+
+    @property
+    def alone(self) -> bool:
+        """Whether it is one mapping or file, and not all small ones of its class."""
+        return bool(self.key.start or self.key.path)
 
     @property
     def bytes(self) -> int:
@@ -61,8 +68,9 @@ class Region:
         """Bytes of it on each node."""
         return add_up(self.pieces)
 
-    def view(self) -> RegionView:
-        """Return it as the report shows it."""
+    def view(self, read: Trio = NOT_READ) -> RegionView:
+        """Return it as the report shows it, with what was measured of it."""
+        read_ns, remote_share, lost_ns = read
         census = all(piece.census for piece in self.pieces)
         return RegionView(
             tgid=self.key.tgid,
@@ -70,7 +78,7 @@ class Region:
             cls=self.key.cls,
             path=self.key.path,
             pieces=len(self.pieces),
-            bytes=self.bytes,
+            bytes=self.bytes or self.named_bytes,
             node_bytes=self.node_bytes,
             absent_bytes=sum(piece.absent_bytes for piece in self.pieces),
             error_bytes=0 if census else error_bytes(self.pieces),
@@ -78,44 +86,66 @@ class Region:
             source="placement",
             changes=sum(piece.changes for piece in self.pieces),
             faults=self.faults,
+            read_ns=read_ns,
+            remote_share=remote_share,
+            lost_ns=lost_ns,
         )
 
 
-def regions(loaded: Loaded) -> list[Region]:
-    """Return all regions with their pieces and faults, by falling size.
+@dataclass(slots=True)
+class Regions:
+    """All regions, by falling size, and the one that each place of a sample belongs to."""
+
+    regions: list[Region]
+    by_place: dict[int, Region]
+
+    def of(self, tgid: int | None) -> list[Region]:
+        """Return a process's regions."""
+        return [region for region in self.regions if region.key.tgid == tgid]
+
+
+def region_views(found: Regions, measured: Measure) -> tuple[RegionView, ...]:
+    """Return all regions as the report shows them."""
+    index = {region.key: number for number, region in enumerate(found.regions)}
+    of_place = [index[found.by_place[number].key] for number in range(len(found.by_place))]
+    cells = measured.cells
+    sums = cells.sums(np.array(of_place, np.int64)[cells.place], measured.working)
+    return tuple(
+        region.view(measured.trio(sums.get(number))) for number, region in enumerate(found.regions)
+    )
+
+
+def regions(loaded: Loaded) -> Regions:
+    """Return all regions with their pieces and faults.
 
     The faults of all regions together are the attributed faults.
     """
-    inodes = loaded.documents.mapped_inodes()
     found: dict[RegionKey, Region] = {}
-    keys = _piece_keys(loaded.pieces, loaded.attribution, inodes)
-    for piece, key in zip(loaded.pieces, keys, strict=True):
+    for piece, key in zip(loaded.pieces, _piece_keys(loaded), strict=True):
         found.setdefault(key, Region(key)).pieces.append(piece)
-    for key, faults in _fault_keys(loaded.attribution, inodes, found):
-        found.setdefault(key, Region(key)).faults += faults
-    return sorted(found.values(), key=lambda region: (-region.bytes, region.key))
+    by_place: dict[int, Region] = {}
+    for number, place in enumerate(loaded.locator.places):
+        fine = _place_key(loaded, place)
+        key = fine if fine in found or _is_named(place) else _coarse(fine)
+        by_place[number] = found.setdefault(key, Region(key))
+    for number, faults in loaded.faults.by_place.items():
+        by_place[number].faults += faults
+    for tgid in {place.tgid for place in loaded.locator.places if _is_named(place)}:
+        for span in loaded.locator.named.spans(tgid):
+            region = found.get(RegionKey(tgid, span.cls, span.path))
+            if region is not None:
+                region.named_bytes += span.end - span.start
+    ordered = sorted(found.values(), key=lambda region: (-region.bytes, region.key))
+    return Regions(ordered, by_place)
 
 
-def classify(path: str, inode: int, perms: str, gguf: set[int]) -> RegionClass:
-    """Return what kind of memory a mapping is; `gguf` has the inodes of GGUF files."""
-    bare = path.removesuffix(DELETED)
-    if inode and (inode in gguf or bare.endswith(".gguf")):
-        return "weights"
-    if not path or path.startswith("[anon:") or bare == HUGE_ANONYMOUS:
-        return PRIVATE
-    if path.startswith("["):
-        return {"[heap]": "heap", "[stack]": "stack"}.get(path, "other")  # type: ignore[return-value]
-    if path.startswith(SHARED_MEMORY) or not path.startswith("/"):
-        return "other"
-    return "code" if "x" in perms else "file"
-
-
-def _piece_keys(pieces: list[Piece], attribution: Attribution, gguf: set[int]) -> list[RegionKey]:
+def _piece_keys(loaded: Loaded) -> list[RegionKey]:
     """Return every piece's region: large ones apart, the rest together."""
     keys = []
     present: Counter[RegionKey] = Counter()
-    for piece in pieces:
-        mapping = attribution.find(piece.key.tgid, piece.key.addr)
+    gguf = loaded.locator.files.inodes
+    for piece in loaded.pieces:
+        mapping = loaded.locator.spaces.find(piece.key.tgid, piece.key.addr)
         perms = mapping.perms if mapping is not None else ""
         cls = "weights" if piece.key.name else classify(piece.path, piece.inode, perms, gguf)
         key = _fine_key(piece.key.tgid, cls, piece.path, piece.key.addr)
@@ -137,20 +167,18 @@ def _large(present: Counter[RegionKey]) -> set[RegionKey]:
     return large
 
 
-def _fault_keys(
-    attribution: Attribution, gguf: set[int], found: dict[RegionKey, Region]
-) -> Iterable[tuple[RegionKey, int]]:
-    """Return the region and the number of every counted group of faults."""
-    for tgid, space in sorted(attribution.spaces.items()):
-        for key, faults in sorted(space.faults.items()):
-            if key == GONE_PRIVATE:
-                yield RegionKey(tgid, PRIVATE, ""), faults
-                continue
-            cls = classify(key.path, key.inode, "x" if key.executable else "", gguf)
-            start = key.start
-            now = space.addresses.find(start) if start else None
-            fine = _fine_key(tgid, cls, key.path, now.start if now is not None else start)
-            yield (fine if fine in found else _coarse(fine)), faults
+def _is_named(place: Place) -> bool:
+    """Whether it is private memory with a name."""
+    return place.cls in NAMED or (place.cls == "weights" and not place.path)
+
+
+def _place_key(loaded: Loaded, place: Place) -> RegionKey:
+    if _is_named(place):
+        return RegionKey(place.tgid, place.cls, place.model)
+    # The mapping may have grown since, or have been merged with the one before it.
+    now = loaded.locator.spaces.find(place.tgid, place.start) if place.start else None
+    start = now.start if now is not None else place.start
+    return _fine_key(place.tgid, place.cls, place.path, start)
 
 
 def _fine_key(tgid: int, cls: RegionClass, path: str, addr: int) -> RegionKey:
@@ -159,13 +187,15 @@ def _fine_key(tgid: int, cls: RegionClass, path: str, addr: int) -> RegionKey:
 
 def _coarse(key: RegionKey) -> RegionKey:
     """Return the region that a small mapping counts with: all small ones of its class."""
-    return key if key.cls == "weights" else RegionKey(key.tgid, key.cls, "")
+    return key if key.cls == "weights" or key.cls in NAMED else RegionKey(key.tgid, key.cls, "")
 
 
 def _label(key: RegionKey) -> str:
     name = key.path.rpartition("/")[2] or key.path
     if key.cls == "weights":
         return name or "weights"
+    if key.cls in NAMED:
+        return f"{key.cls} of {name}" if name else key.cls
     if key.cls == PRIVATE:
         if key.start:
             return f"private memory at {key.start:#x}"

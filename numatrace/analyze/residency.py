@@ -15,9 +15,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from numatrace.analyze.rows import exact_sum, group_sums
+from numatrace.analyze.time_split import TimeSplit
 from numatrace.model.cpulist import NODE_LIMIT
 
 if TYPE_CHECKING:
+    from numatrace.analyze.phases import Phases
     from numatrace.analyze.rows import Rows
 
 THREADS = 65_536
@@ -41,6 +43,7 @@ class ThreadSums:
     oncpu_ns: Counter[int] = field(default_factory=Counter)
     moves: int = 0
     balance_moves: int = 0
+    phase_ns: Counter[str] = field(default_factory=Counter)
     faults: int = 0
     sampled_faults: int = 0
 
@@ -61,7 +64,10 @@ class _Pool:
 class Residency:
     """All threads, in one pass over the batches."""
 
-    def __init__(self) -> None:
+    def __init__(self, phases: Phases) -> None:
+        self._time_split = TimeSplit(phases)
+        self._reads = (0, 0)
+        """When time on CPU was read, the last two times."""
         self.threads: dict[ThreadKey, ThreadSums] = {}
         self._alias: dict[ThreadKey, ThreadKey] = {}
         self._pools: dict[ThreadKey, _Pool] = {}
@@ -138,8 +144,12 @@ class Residency:
         tgid, tid, node = tgid[sound], tid[sound], node[sound]
         if rows.kind == "oncpu":
             oncpu_ns = rows.numbers("oncpu_ns")[sound]
-            for (group, thread, where), ns in group_sums([tgid, tid, node], oncpu_ns):
-                self.sums((group, thread)).oncpu_ns[where] += ns
+            times = rows.numbers("t_ns")[sound]
+            for (t_ns, group, thread, where), ns in group_sums([times, tgid, tid, node], oncpu_ns):
+                sums = self.sums((group, thread))
+                sums.oncpu_ns[where] += ns
+                for phase, part in self._time_split.split(self._since(t_ns), t_ns, ns):
+                    sums.phase_ns[phase] += part
             return
         count = np.ones(len(tid), np.uint64)
         if rows.kind == "balance":
@@ -148,6 +158,12 @@ class Residency:
             sums = self.sums((group, thread))
             sums.moves += events if rows.kind == "move" else 0
             sums.balance_moves += events if rows.kind == "balance" else 0
+
+    def _since(self, t_ns: int) -> int:
+        """Return when time on CPU was read before this, 0 if never; times ascend."""
+        if t_ns != self._reads[1]:
+            self._reads = self._reads[1], t_ns
+        return self._reads[0]
 
     def _faults(self, rows: Rows) -> None:
         exact = rows.kind == "fault_count"

@@ -1,16 +1,21 @@
-"""Expected remote shares: where threads ran against where memory lies."""
+"""Remote shares of threads by regions: measured, or from where threads ran and memory lies."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from numatrace.model.report import Figure, ShareView
+import numpy as np
+
+from numatrace.model.measured import Figure
+from numatrace.model.report import ShareView
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from numatrace.analyze.regions import Region
-    from numatrace.analyze.residency import ThreadSums
+    from numatrace.analyze.load import Loaded
+    from numatrace.analyze.measure import Measure
+    from numatrace.analyze.regions import Region, Regions
+    from numatrace.analyze.residency import ThreadKey, ThreadSums
 
 
 def parts(amounts: Mapping[int, int]) -> dict[int, float]:
@@ -45,18 +50,40 @@ def figure(
     return Figure(share, "share", "model", max(0.0, share - width), min(1.0, share + width))
 
 
-def share_views(
-    threads: Iterable[ThreadSums], regions: Iterable[Region], *, one_node: bool
-) -> tuple[ShareView, ...]:
-    """Return the expected remote share of every thread and region that have one.
+class Measured:
+    """The measured remote shares of single threads' reads of single regions."""
 
-    With `one_node` nothing can be remote, so no share has a range.
+    def __init__(self, loaded: Loaded, regions: Regions, measured: Measure) -> None:
+        cells = measured.cells
+        self._slots = {key: slot for slot, key in enumerate(loaded.access.slots.keys)}
+        self._index = {region.key: number for number, region in enumerate(regions.regions)}
+        self._count = len(regions.regions)
+        of_place = [self._index[regions.by_place[n].key] for n in range(len(regions.by_place))]
+        keys = cells.slot * self._count + np.array(of_place, np.int64)[cells.place]
+        self._sums = cells.sums(keys, measured.working)
+        self._measure = measured
+
+    def share(self, thread: ThreadKey, region: Region) -> Figure | None:
+        """Return the share, or None when there are too few samples."""
+        slot = self._slots.get(thread, -1)
+        weighed = self._sums.get(slot * self._count + self._index[region.key])
+        return self._measure.share(weighed, thread=True) if slot >= 0 else None
+
+
+def share_views(
+    threads: Iterable[ThreadSums], regions: Iterable[Region], measured: Measured, *, one_node: bool
+) -> tuple[ShareView, ...]:
+    """Return the remote share of every thread and region that have one: measured, else expected.
+
+    With `one_node` nothing can be remote, so no expected share has a range.
     """
-    views = [region.view() for region in regions]
+    shown = [(region, region.view()) for region in regions]
     found = []
     for thread in threads:
-        for view in views:
-            share = figure(thread.oncpu_ns, view.node_bytes, 0 if one_node else view.error_bytes)
+        for region, view in shown:
+            error = 0 if one_node else view.error_bytes
+            share = measured.share((thread.tgid, thread.tid), region)
+            share = share or figure(thread.oncpu_ns, view.node_bytes, error)
             if share is not None:
                 found.append(ShareView(thread.tgid, thread.tid, view.label, share))
     return tuple(found)

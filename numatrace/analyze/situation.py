@@ -3,27 +3,28 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from numatrace.analyze.classes import PRIVATE
 from numatrace.analyze.places import error_bytes
-from numatrace.analyze.regions import PRIVATE
 from numatrace.analyze.shares import figure, parts
 from numatrace.model.cpulist import NODE_LIMIT, parse_cpulist
 from numatrace.model.process import Process, inference_server
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from numatrace.analyze.load import Loaded
+    from numatrace.analyze.measure import Measure
+    from numatrace.analyze.phases import Phases
     from numatrace.analyze.places import Piece
-    from numatrace.analyze.regions import Region
-    from numatrace.analyze.residency import ThreadSums
-    from numatrace.model.report import Figure
+    from numatrace.analyze.regions import Region, Regions
+    from numatrace.analyze.residency import ThreadKey, ThreadSums
+    from numatrace.model.measured import Figure
+    from numatrace.model.report import Role
     from numatrace.model.topology import NodeMemory, Topology
 
-COMPUTE_SHARE = 0.10
-"""A compute thread has at least this part of the busiest thread's CPU time. The workers of a ggml
-pool wait for one another by spinning, so they all have about the same; a thread that only answers
-HTTP or writes logs has far less."""
 GPU_DEVICES = ("/dev/nvidia", "/dev/kfd", "/dev/dri/", "/dev/mali", "/dev/accel")
 
 
@@ -78,6 +79,11 @@ class Situation:
     """CPUs that the compute threads may run on; empty when unknown."""
     numa_balancing: int | None
     gpu: bool
+    measured: Figure | None = None
+    """Measured remote share of the reads of weights while the server computed, if a verdict may
+    rest on it."""
+    measured_samples: int = 0
+    """Samples that it is from."""
 
     @property
     def compute_ns(self) -> dict[int, int]:
@@ -94,6 +100,11 @@ class Situation:
 
     @property
     def remote(self) -> Figure | None:
+        """Remote share of the reads of the weights: measured, else expected."""
+        return self.measured if self.measured is not None else self.expected
+
+    @property
+    def expected(self) -> Figure | None:
         """Expected remote share of the compute threads' reads of the weights."""
         return figure(self.compute_ns, self.weights.node_bytes, self.weights.error_bytes)
 
@@ -126,14 +137,14 @@ def policy_nodes(policy: str) -> tuple[int, ...]:
         return ()
 
 
-def find_server(loaded: Loaded, regions: list[Region]) -> tuple[Process | None, str]:
+def find_server(loaded: Loaded, regions: Regions) -> tuple[Process | None, str]:
     """Return the process that the report is about, and why it is that one.
 
     Without a process that serves a model it is the one with the most CPU time.
     """
     processes = tuple(process for _, process in sorted(loaded.documents.processes.items()))
     mapped: dict[int, int] = {}
-    for region in regions:
+    for region in regions.regions:
         if region.key.cls == "weights":
             mapped[region.key.tgid] = mapped.get(region.key.tgid, 0) + region.bytes
     known = {process.tgid for process in processes}
@@ -150,15 +161,20 @@ def find_server(loaded: Loaded, regions: list[Region]) -> tuple[Process | None, 
 
 
 def situation(
-    loaded: Loaded, regions: list[Region], server: Process, reason: str
+    loaded: Loaded,
+    mine: list[Region],
+    compute: tuple[ThreadSums, ...],
+    server: Process,
+    reason: str,
 ) -> Situation | None:
-    """Return the server's situation, or None when the trace has no topology."""
+    """Return the server's situation, or None when the trace has no topology.
+
+    `mine` are its regions, `compute` its compute threads; what was measured is not in it yet.
+    """
     documents = loaded.documents
     if documents.topology is None:
         return None
-    mine = [region for region in regions if region.key.tgid == server.tgid]
     threads = [each for each in loaded.residency.threads.values() if each.tgid == server.tgid]
-    compute = compute_threads(threads)
     return Situation(
         topology=documents.topology,
         memory=_memory(loaded, documents.topology),
@@ -176,11 +192,30 @@ def situation(
     )
 
 
-def compute_threads(threads: list[ThreadSums]) -> tuple[ThreadSums, ...]:
-    """Return the threads that did the work, by falling CPU time (see COMPUTE_SHARE)."""
-    busiest = max((thread.total_ns for thread in threads), default=0)
-    least = max(1, COMPUTE_SHARE * busiest)
-    working = [thread for thread in threads if thread.total_ns >= least]
+def with_measured(now: Situation, measured: Measure, phases: Phases) -> Situation:
+    """Return the situation with the measured remote share of its reads of weights, if any.
+
+    Of decoding, and of computing that is not told apart; with too few samples of these the prompt
+    counts, too. Never of loading: that happens once, and elsewhere.
+    """
+    for names in (("decode", "compute"), ("decode", "compute", "prompt")):
+        chosen = tuple(phases.names.index(name) for name in names)
+        share = measured.for_verdict(now.server.tgid, chosen)
+        if share is not None:
+            samples = measured.of_weights(now.server.tgid, chosen).samples
+            return replace(now, measured=share, measured_samples=samples)
+    return now
+
+
+def compute_threads(
+    loaded: Loaded, roles: Mapping[ThreadKey, Role], tgid: int | None
+) -> tuple[ThreadSums, ...]:
+    """Return a process's threads that did the work, by falling CPU time."""
+    working = [
+        thread
+        for key, thread in loaded.residency.threads.items()
+        if thread.tgid == tgid and roles.get(key) == "compute"
+    ]
     return tuple(sorted(working, key=lambda thread: (-thread.total_ns, thread.tid)))
 
 
@@ -193,7 +228,7 @@ def weights(regions: list[Region]) -> Weights:
         paths = tuple(sorted({region.key.path for region in mapped if region.key.path}))
         return _weights(named, mapped=True, paths=paths)
     private = [region for region in regions if region.key.cls == PRIVATE]
-    large = [region for region in private if region.key.start or region.key.path] or private
+    large = [region for region in private if region.alone] or private
     return _weights([piece for region in large for piece in region.pieces], mapped=False)
 
 
@@ -234,6 +269,6 @@ def _compute_cpus(
 
 def _uses_gpu(loaded: Loaded, server: Process) -> bool:
     paths = [piece.path for piece in loaded.pieces if piece.key.tgid == server.tgid]
-    space = loaded.attribution.spaces.get(server.tgid)
-    paths += space.addresses.paths() if space is not None else []
+    space = loaded.locator.spaces.get(server.tgid)
+    paths += space.paths() if space is not None else []
     return any(path.startswith(GPU_DEVICES) for path in paths)

@@ -4,17 +4,25 @@ from __future__ import annotations
 
 import re
 from collections import Counter, defaultdict
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
+import numpy as np
+
+from numatrace.analyze.classes import WEIGHTS
 from numatrace.analyze.places import add_up
 from numatrace.model.report import LayerView, TensorView
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     from numatrace.analyze.documents import Tensor
+    from numatrace.analyze.intervals import Weighed
+    from numatrace.analyze.load import Loaded
+    from numatrace.analyze.locate import Place
+    from numatrace.analyze.measure import Measure, Trio
     from numatrace.analyze.places import Piece
 
+Key = TypeVar("Key", tuple[int, str, str], tuple[int, str, int | None])
 LAYER = re.compile(r"blk\.([0-9]{1,6})\.")
 """How GGUF names the tensors of layer N (docs/gguf.md of ggml, "Standardized tensor names")."""
 File = tuple[str, int]
@@ -26,28 +34,58 @@ def layer_of(name: str) -> int | None:
     return int(match[1]) if match else None
 
 
-def tensor_views(tensors: Iterable[Tensor], pieces: Iterable[Piece]) -> tuple[TensorView, ...]:
-    """Return all tensors of the files that a process maps, in the order of the file.
+def tensor_views(loaded: Loaded, measured: Measure) -> tuple[TensorView, ...]:
+    """Return all tensors of the files that a process maps or reads, in the order of the file.
 
     A tensor of such a file without a mapped piece is there with nothing present and nothing absent.
     """
     table: defaultdict[File, list[Tensor]] = defaultdict(list)
-    for tensor in tensors:
+    for tensor in loaded.documents.tensors.values():
         table[tensor.path, tensor.inode].append(tensor)
+    reads = _sums(loaded, measured, lambda place: (place.tgid, place.model, place.tensor))
+    files = _by_file(loaded.pieces, table)
+    read = {key[:2] for key in reads}
+    for path, inode in table:
+        # Private copies of a model's tensors, repacked or not, have no mapped pieces.
+        for tgid in sorted(tgid for tgid, model in read if model == path):
+            files.setdefault((tgid, (path, inode)), {})
     views: list[TensorView] = []
-    for (tgid, file), named in sorted(_by_file(pieces, table).items()):
+    for (tgid, file), named in sorted(files.items()):
         ordered = sorted(table[file], key=lambda tensor: (tensor.offset, tensor.name))
-        views.extend(_view(tgid, tensor, named.get(tensor.name, [])) for tensor in ordered)
+        views.extend(
+            _view(
+                tgid,
+                tensor,
+                named.get(tensor.name, []),
+                measured.trio(reads.get((tgid, tensor.path, tensor.name))),
+            )
+            for tensor in ordered
+        )
     return tuple(views)
 
 
-def layer_views(tensors: Iterable[TensorView]) -> tuple[LayerView, ...]:
+def layer_views(
+    loaded: Loaded, measured: Measure, tensors: Iterable[TensorView]
+) -> tuple[LayerView, ...]:
     """Return the sums over the tensors of each layer; what belongs to no layer comes last."""
+    reads = _sums(loaded, measured, lambda place: (place.tgid, place.model, place.layer))
     groups: defaultdict[tuple[int, str, int | None], list[TensorView]] = defaultdict(list)
     for tensor in tensors:
         groups[tensor.tgid, tensor.path, tensor.layer].append(tensor)
     order = sorted(groups, key=lambda key: (key[:2], key[2] is None, key[2] or 0))
-    return tuple(_layer(key, groups[key]) for key in order)
+    return tuple(_layer(key, groups[key], measured.trio(reads.get(key))) for key in order)
+
+
+def _sums(loaded: Loaded, measured: Measure, name: Callable[[Place], Key]) -> dict[Key, Weighed]:
+    """Return the sums of the reads of weights outside of loading, by what `name` calls a place."""
+    keys: dict[Key, int] = {}
+    of_place = [keys.setdefault(name(place), len(keys)) for place in loaded.locator.places]
+    cells = measured.cells
+    weights = np.array([place.cls in WEIGHTS for place in loaded.locator.places], bool)
+    chosen = measured.working & weights[cells.place]
+    sums = cells.sums(np.array(of_place, np.int64)[cells.place], chosen)
+    names = list(keys)
+    return {names[key]: each for key, each in sums.items()}
 
 
 def _by_file(
@@ -66,7 +104,8 @@ def _by_file(
     return found
 
 
-def _view(tgid: int, tensor: Tensor, pieces: list[Piece]) -> TensorView:
+def _view(tgid: int, tensor: Tensor, pieces: list[Piece], read: Trio) -> TensorView:
+    read_ns, remote_share, lost_ns = read
     return TensorView(
         tgid=tgid,
         path=tensor.path,
@@ -76,10 +115,14 @@ def _view(tgid: int, tensor: Tensor, pieces: list[Piece]) -> TensorView:
         bytes=tensor.bytes,
         node_bytes=add_up(pieces),
         absent_bytes=sum(piece.absent_bytes for piece in pieces),
+        read_ns=read_ns,
+        remote_share=remote_share,
+        lost_ns=lost_ns,
     )
 
 
-def _layer(key: tuple[int, str, int | None], tensors: list[TensorView]) -> LayerView:
+def _layer(key: tuple[int, str, int | None], tensors: list[TensorView], read: Trio) -> LayerView:
+    read_ns, remote_share, lost_ns = read
     nodes: Counter[int] = Counter()
     for tensor in tensors:
         nodes.update(tensor.node_bytes)
@@ -89,4 +132,7 @@ def _layer(key: tuple[int, str, int | None], tensors: list[TensorView]) -> Layer
         bytes=sum(tensor.bytes for tensor in tensors),
         node_bytes=dict(sorted(nodes.items())),
         absent_bytes=sum(tensor.absent_bytes for tensor in tensors),
+        read_ns=read_ns,
+        remote_share=remote_share,
+        lost_ns=lost_ns,
     )

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 from numatrace.analyze import evidence
 from numatrace.analyze.causes.base import REMOTE_SHARE, main_nodes, share_on
-from numatrace.model.report import Evidence, Figure, Verdict
+from numatrace.model.measured import Figure
+from numatrace.model.report import Evidence, Verdict
 from numatrace.model.units import (
     format_bytes,
     format_count,
@@ -84,18 +85,25 @@ def _lost(losses: Sequence[LossView]) -> Verdict | None:
                 )
                 for loss in bad
             ),
-            Evidence("Record again with larger buffers: numatrace record --ring-pages 4096 …"),
+            Evidence(_advice(bad)),
         ],
     )
+
+
+def _advice(bad: Sequence[LossView]) -> str:
+    """Say how to lose less: fewer samples, or more room for them."""
+    larger = "with larger buffers: numatrace record --ring-pages 4096 …"
+    if any(loss.family == "access" for loss in bad):
+        return f"Record again with fewer samples (numatrace record -F 100 …), or {larger}"
+    return f"Record again {larger}"
 
 
 def _too_little(situation: Situation | None) -> Verdict | None:
     if situation is None:
         return _withheld("The trace holds no process that could be judged.", [_again()])
     load = "Record again while the server answers requests, for 10 seconds or more."
-    if not situation.duration_ns or not situation.compute_ns:
-        return _withheld("The trace does not say where any thread ran.", [Evidence(load)])
-    if _is_idle(situation):
+    silent = not situation.duration_ns or not situation.server_ns
+    if not silent and _is_idle(situation):
         used, span = format_ns(situation.server_ns), format_ns(situation.duration_ns)
         return _withheld(
             f"The server was idle: it used {used} of CPU time in {span}, too little to judge by.",
@@ -107,6 +115,8 @@ def _too_little(situation: Situation | None) -> Verdict | None:
                 Evidence(load),
             ],
         )
+    if silent or not situation.compute_ns:
+        return _withheld("The trace does not say where any thread ran.", [Evidence(load)])
     if not situation.weights.present_bytes:
         return _withheld(
             "The trace does not say where any of the server's weights lie.",
@@ -140,7 +150,7 @@ def _bound(situation: Situation, remote: Figure) -> Verdict:
     return Verdict(
         "healthy",
         f"Healthy: threads and {situation.weights.name} are together on {nodes}"
-        f" ({format_share(remote.value)} of reads expected to be remote).",
+        f" ({format_share(remote.value)} of reads {_are(remote)} remote).",
         _reasons(situation),
     )
 
@@ -159,10 +169,15 @@ def _spread(situation: Situation) -> Verdict:
 def _unexplained(situation: Situation) -> Verdict:
     share = situation.remote.value if situation.remote is not None else 0.0
     return _withheld(
-        f"{format_share(share)} of weight reads are expected to be remote, and no cause that this"
-        " version knows explains it.",
+        f"{format_share(share)} of weight reads are {_are(situation.remote)} remote, and no cause"
+        " that this version knows explains it.",
         list(_reasons(situation)),
     )
+
+
+def _are(remote: Figure | None) -> str:
+    """Return how a remote share is known, before the word `remote`."""
+    return "expected to be" if remote is None or remote.source == "model" else "measured to be"
 
 
 def _reasons(situation: Situation) -> tuple[Evidence, ...]:

@@ -5,17 +5,20 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from typing import TYPE_CHECKING
 
+from numatrace.analyze.measure import NOT_READ
 from numatrace.analyze.places import add_up
 from numatrace.model.cpulist import format_cpulist
 from numatrace.model.report import MachineView, NodeView, ProcessView, ThreadView
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Mapping
 
     from numatrace.analyze.load import Loaded
+    from numatrace.analyze.measure import Measure, Trio
     from numatrace.analyze.places import Piece
-    from numatrace.analyze.residency import ThreadSums
+    from numatrace.analyze.residency import ThreadKey, ThreadSums
     from numatrace.model.process import Process
+    from numatrace.model.report import Role
     from numatrace.model.topology import Node, Topology
 
 
@@ -54,13 +57,20 @@ def process_views(loaded: Loaded, server: Process | None) -> tuple[ProcessView, 
     )
 
 
-def thread_views(loaded: Loaded, compute: Collection[ThreadSums]) -> tuple[ThreadView, ...]:
+def thread_views(
+    loaded: Loaded, roles: Mapping[ThreadKey, Role], measured: Measure
+) -> tuple[ThreadView, ...]:
     """Return all threads and worker slots, by falling CPU time."""
-    working = {(thread.tgid, thread.tid) for thread in compute}
     order = sorted(
         loaded.residency.threads.values(), key=lambda each: (-each.total_ns, each.tgid, each.tid)
     )
-    return tuple(_thread_view(loaded, each, (each.tgid, each.tid) in working) for each in order)
+    sums = measured.cells.sums(measured.cells.slot, measured.working)
+    slots = loaded.access.slots.keys
+    reads = {slots[slot]: measured.trio(each, thread=True) for slot, each in sums.items()}
+    return tuple(
+        _thread_view(loaded, each, roles.get((each.tgid, each.tid), "other"), reads)
+        for each in order
+    )
 
 
 def _node_view(loaded: Loaded, topology: Topology, node: Node) -> NodeView:
@@ -106,18 +116,23 @@ def _process_view(
     )
 
 
-def _thread_view(loaded: Loaded, sums: ThreadSums, computes: bool) -> ThreadView:
+def _thread_view(
+    loaded: Loaded, sums: ThreadSums, role: Role, reads: Mapping[ThreadKey, Trio]
+) -> ThreadView:
     thread = loaded.documents.threads.get((sums.tgid, sums.tid))
-    slot = "slot" if sums.members > 1 else ""
+    read_ns, remote_share, lost_ns = reads.get((sums.tgid, sums.tid), NOT_READ)
     return ThreadView(
         tgid=sums.tgid,
         tid=sums.tid,
         comm=thread.comm if thread is not None else "",
-        role="compute" if computes else slot,
+        role=role,
         members=sums.members,
         oncpu_ns=dict(sorted(sums.oncpu_ns.items())),
         moves=sums.moves,
         balance_moves=sums.balance_moves,
         faults=max(sums.faults, sums.sampled_faults),
         allowed_cpus=format_cpulist(thread.cpus_allowed) if thread is not None else "",
+        read_ns=read_ns,
+        remote_share=remote_share,
+        lost_ns=lost_ns,
     )

@@ -6,19 +6,34 @@ Every field carries its meaning in its annotation, so the reference page is gene
 from __future__ import annotations
 
 import dataclasses
+import re
 from dataclasses import dataclass, field
 from typing import Annotated, Literal, get_args, get_type_hints
 
-REPORT_VERSION = 1
-"""Version of the JSON document of `Report.to_json`. Raised when a field changes meaning."""
+from numatrace.model.measured import (
+    AccessView,
+    CostView,
+    Figure,
+    LostNs,
+    PhaseView,
+    RateView,
+    RatioView,
+    ReadNs,
+    ReadView,
+    RemoteShare,
+    Source,
+    TimeView,
+)
 
-Source = Literal["hardware sample", "operand sample", "placement", "counter", "model", "event"]
-"""Where a figure comes from: `placement` is `move_pages(2)` in query mode, `counter` a kernel
-counter or an exact BPF sum, `event` a traced event, `model` a computation from other figures."""
+REPORT_VERSION = 2
+"""Version of the JSON document of `Report.to_json`. Raised when a field changes meaning."""
 
 RegionClass = Literal[
     "weights",
     "anonymous weights, KV cache or compute buffers (private)",
+    "repacked weights",
+    "KV cache",
+    "compute",
     "heap",
     "stack",
     "code",
@@ -26,19 +41,10 @@ RegionClass = Literal[
     "other",
 ]
 
+Role = Literal["compute", "loader", "http", "other"]
+
 VerdictKind = Literal["fix", "healthy", "one-node", "withheld"]
 Confidence = Literal["high", "medium", "low"]
-
-
-@dataclass(frozen=True, slots=True)
-class Figure:
-    """One number of the report, with its unit, its source and, where it is known, its range."""
-
-    value: Annotated[float, "the number itself"]
-    unit: Annotated[str, "its unit: `bytes`, `ns`, `share` (0 to 1), `threads`, `moves`, `nodes`"]
-    source: Annotated[Source, "where it comes from"]
-    low: Annotated[float | None, "lower end of the 95 % interval; null if exact or unknown"] = None
-    high: Annotated[float | None, "upper end of the 95 % interval; null if exact or unknown"] = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,13 +148,16 @@ class ThreadView:
     tgid: Annotated[int, "process id"]
     tid: Annotated[int, "thread id; of a worker slot, that of its first thread"]
     comm: Annotated[str, "name of the thread; empty when unknown"]
-    role: Annotated[str, "`compute` by its CPU time, `slot` for a re-created pool worker, or empty"]
+    role: Annotated[Role, "what it did, told by its behaviour and not by its name"]
     members: Annotated[int, "threads that this row stands for; 1 but for worker slots"]
     oncpu_ns: Annotated[dict[int, int], "CPU time on each node during the recording [ns]"]
     moves: Annotated[int, "times it began to run on another node"]
     balance_moves: Annotated[int, "of these, by NUMA balancing: moves and swaps that succeeded"]
     faults: Annotated[int, "page faults, exact"]
     allowed_cpus: Annotated[str, "CPUs that it may run on, as a list; empty when unknown"]
+    read_ns: ReadNs = 0
+    remote_share: RemoteShare = None
+    lost_ns: LostNs = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,6 +177,9 @@ class RegionView:
     source: Annotated[Source, "where the bytes per node come from"]
     changes: Annotated[int, "later placement snapshots that differed from the one before"]
     faults: Annotated[int, "page faults that hit it, estimated from the sampled ones"]
+    read_ns: ReadNs = 0
+    remote_share: RemoteShare = None
+    lost_ns: LostNs = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,6 +194,9 @@ class TensorView:
     bytes: Annotated[int, "its size by the GGUF table"]
     node_bytes: Annotated[dict[int, int], "estimated bytes on each node"]
     absent_bytes: Annotated[int, "bytes that were mapped and not present in memory"]
+    read_ns: ReadNs = 0
+    remote_share: RemoteShare = None
+    lost_ns: LostNs = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,20 +210,24 @@ class LayerView:
     bytes: Annotated[int, "their size by the GGUF table"]
     node_bytes: Annotated[dict[int, int], "estimated bytes on each node"]
     absent_bytes: Annotated[int, "bytes that were mapped and not present in memory"]
+    read_ns: ReadNs = 0
+    remote_share: RemoteShare = None
+    lost_ns: LostNs = 0
 
 
 @dataclass(frozen=True, slots=True)
 class ShareView:
-    """What part of a thread's reads of a region is expected to be remote.
+    """What part of a thread's reads of a region is remote: measured, or else expected.
 
-    1 - Σ_n t_n·w_n, with t_n the share of the thread's CPU time on node n and w_n the share of the
-    region's present bytes there: it assumes that the thread reads all of the region alike.
+    Measured from samples where there are enough. Expected is 1 - Σ_n t_n·w_n, with t_n the share
+    of the thread's CPU time on node n and w_n the share of the region's present bytes there: it
+    assumes that the thread reads all of the region alike.
     """
 
     tgid: Annotated[int, "process id"]
     tid: Annotated[int, "thread, as in `threads`"]
     region: Annotated[str, "label of the region, as in `regions`"]
-    remote_share: Annotated[Figure, "expected remote share; its source is `model`"]
+    remote_share: Annotated[Figure, "remote share; where expected, its source is `model`"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -262,6 +281,12 @@ class Report:
     losses: Annotated[tuple[LossView, ...], "account of every family of events"]
     provenance: Annotated[Provenance, "what the report was made from"]
     notes: Annotated[tuple[str, ...], "further remarks"] = ()
+    access: Annotated[AccessView | None, "what shares rest on, and the account of the samples"] = (
+        None
+    )
+    phases: Annotated[tuple[PhaseView, ...], "what the server did when"] = ()
+    reads: Annotated[tuple[ReadView, ...], "who reads what, by falling time lost"] = ()
+    hot: Annotated[tuple[ReadView, ...], "the remote reads that cost most, over all phases"] = ()
     schema_version: Annotated[int, "version of this document"] = field(default=REPORT_VERSION)
 
     def to_json(self) -> dict[str, object]:
@@ -285,6 +310,13 @@ TYPES: tuple[type, ...] = (
     LayerView,
     TensorView,
     ShareView,
+    AccessView,
+    TimeView,
+    RateView,
+    CostView,
+    RatioView,
+    PhaseView,
+    ReadView,
     LossView,
     Provenance,
 )
@@ -314,7 +346,7 @@ def _type_name(hint: object) -> str:
     """Name a type as a reader of the JSON document knows it."""
     if isinstance(hint, type) and not get_args(hint):
         return hint.__name__
-    return str(hint).replace("typing.", "").replace(f"{__name__}.", "")
+    return re.sub(r"\b(?:typing|numatrace\.model\.\w+)\.", "", str(hint))
 
 
 def _plain(item: object) -> object:

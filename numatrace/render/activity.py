@@ -5,24 +5,27 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from typing import TYPE_CHECKING
 
-from numatrace.model.units import format_count, format_ns, format_share
+from numatrace.model.units import format_count, format_ns
 from numatrace.render.layout import INDENT, Column, bullets, heading, paint, paragraph, table
 from numatrace.render.processes import by_process
-from numatrace.render.split import NOTHING, Split, count_cell
+from numatrace.render.split import NOTHING, Split, count_cell, share_cell_of
 from numatrace.render.width import clean, clip_middle
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from numatrace.model.report import Figure, Report, ShareView, ThreadView
+    from numatrace.model.measured import Figure
+    from numatrace.model.report import Report, ShareView, ThreadView
     from numatrace.render.options import RenderOptions
 
 SHARE_REGIONS = 4
 """Regions that fit beside one another, each with an interval."""
 LETTERS = "ABCD"
 LIMITS_SHOWN = 3
+ALL_MEASURED = "Measured; in brackets 95 % intervals."
+SOME_MEASURED = "Measured where there are enough samples; the others, with a ~, are c"
 MODEL = (
-    "Computed, not measured: 100 % less the sum over all nodes of (part of the thread's CPU time) x"
+    "omputed, not measured: 100 % less the sum over all nodes of (part of the thread's CPU time) x"
     " (part of the memory there). It is right if the thread reads all of the memory alike."
 )
 
@@ -53,16 +56,20 @@ def threads(report: Report, options: RenderOptions) -> list[str]:
 
 
 def shares(report: Report, options: RenderOptions) -> list[str]:
-    """Return the expected remote share of threads by regions, as a matrix."""
+    """Return the remote share of threads by regions, measured or expected, as a matrix."""
     if not report.shares:
         return []
-    lines = [heading("Expected remote reads of the compute threads", options), ""]
-    lines += paragraph(MODEL, options)
+    expected = [share.remote_share.source == "model" for share in report.shares]
+    title = "Remote reads of the compute threads"
+    text = ALL_MEASURED if not any(expected) else SOME_MEASURED + MODEL
+    if all(expected):
+        title, text = f"Expected {title[0].lower()}{title[1:]}", "C" + MODEL
+    lines = [heading(title, options), "", *paragraph(text, options)]
     by_process: defaultdict[int, list[ShareView]] = defaultdict(list)
     for share in report.shares:
         by_process[share.tgid].append(share)
     for group in by_process.values():
-        lines += ["", *_matrix(group, report, options)]
+        lines += ["", *_matrix(group, report, options, mark=not all(expected))]
     return lines
 
 
@@ -75,13 +82,19 @@ def _thread_heads(split: Split, *, alone: bool) -> list[Column]:
 
 def _thread(thread: ThreadView, split: Split, *, alone: bool) -> list[str]:
     first = [str(thread.tid)] if alone else [str(thread.tgid), str(thread.tid)]
-    role = thread.role + (f" x{thread.members}" if thread.members > 1 else "")
+    role = role_name(thread)
     moves = count_cell(thread.moves)
     if thread.balance_moves:
         moves += f" ({count_cell(thread.balance_moves)})"
     cells = [*first, thread.comm or NOTHING, *([role] if alone else [])]
     cells += [format_ns(sum(thread.oncpu_ns.values())), *split.cells(thread.oncpu_ns)]
     return [*cells, moves, count_cell(thread.faults)]
+
+
+def role_name(thread: ThreadView) -> str:
+    """Return `compute`, `compute x20` for a worker slot of 20 threads; "" for no special role."""
+    members = f"x{thread.members}" if thread.members > 1 else ""
+    return f"{'' if thread.role == 'other' else thread.role} {members}".strip()
 
 
 def _limits(report: Report, shown: Sequence[ThreadView]) -> list[str]:
@@ -100,8 +113,13 @@ def _limits(report: Report, shown: Sequence[ThreadView]) -> list[str]:
     return texts[:LIMITS_SHOWN] + ([f"and {rest} more sets of allowed CPUs"] if rest > 0 else [])
 
 
-def _matrix(group: list[ShareView], report: Report, options: RenderOptions) -> list[str]:
-    """Return one process's threads by regions; regions have letters, their names are above."""
+def _matrix(
+    group: list[ShareView], report: Report, options: RenderOptions, *, mark: bool
+) -> list[str]:
+    """Return one process's threads by regions; regions have letters, their names are above.
+
+    With `mark` expected shares are told apart from measured ones.
+    """
     cells: defaultdict[Key, dict[RegionKey, Figure]] = defaultdict(dict)
     seen: Counter[tuple[int, int, str]] = Counter()
     for share in group:
@@ -121,7 +139,11 @@ def _matrix(group: list[ShareView], report: Report, options: RenderOptions) -> l
     names = {(thread.tgid, thread.tid): thread.comm for thread in report.threads}
     heads = [Column("thread"), Column("name", right=False, least=8), *map(Column, shown)]
     rows = [
-        [str(key[1]), names.get(key, ""), *(_share_cell(row.get(key_)) for key_ in shown.values())]
+        [
+            str(key[1]),
+            names.get(key, ""),
+            *(_share(row.get(region), mark=mark) for region in shown.values()),
+        ]
         for key, row in list(cells.items())[: options.rows]
     ]
     lines += ["", *table(heads, rows, options)]
@@ -136,11 +158,6 @@ def _legend(letter: str, label: str, options: RenderOptions) -> str:
     return first + clip_middle(clean(label), options.columns - len(first))
 
 
-def _share_cell(figure: Figure | None) -> str:
-    """Return `48 %`, with its interval where it has one: `48 % (46-50)`."""
-    if figure is None:
-        return NOTHING
-    text = format_share(figure.value)
-    if figure.low is None or figure.high is None:
-        return text
-    return f"{text} ({100 * figure.low:.0f}-{100 * figure.high:.0f})"
+def _share(share: Figure | None, *, mark: bool) -> str:
+    model = share is not None and share.source == "model"
+    return ("~" if mark and model else "") + share_cell_of(share)

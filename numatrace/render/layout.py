@@ -16,7 +16,9 @@ INDENT = "  "
 GAP = "  "
 GLUE = "\0"
 """Stands for a space that must not become the end of a line; cleaned text has none."""
-TOGETHER = re.compile(r"(?<=\d) (?=(?:%|[KMGTPE]?iB|B|s|ms|µs|ns)(?!\w))|(?<=\bnode) (?=\d)")
+TOGETHER = re.compile(
+    r"(?<=\d) (?=(?:%|[KMGTPE]?iB|B|s|ms|µs|ns)(?!\w))|(?<=\bnode) (?=\d)|(?<=<) (?=\d)"
+)
 STYLES = {"bold": "1", "faint": "2", "good": "1;32", "bad": "1;33", "command": "36"}
 
 

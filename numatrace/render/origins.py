@@ -9,7 +9,8 @@ from numatrace.render.layout import Column, bullets, heading, paragraph, table
 from numatrace.render.width import clean, clip_middle
 
 if TYPE_CHECKING:
-    from numatrace.model.report import LossView, Provenance, RegionView, Report, Source
+    from numatrace.model.measured import Source
+    from numatrace.model.report import LossView, Provenance, RegionView, Report
     from numatrace.render.options import RenderOptions
 
 MEANING: dict[Source, str] = {

@@ -11,6 +11,7 @@ from numatrace.render.width import clip
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
+    from numatrace.model.measured import Figure
     from numatrace.model.report import Report
 
 NODE_COLUMNS = 3
@@ -49,6 +50,16 @@ class Split:
 def share_cell(part: int, total: int) -> str:
     """Return a part of a total in per cent, or a dash for no total."""
     return format_share(part / total) if total else NOTHING
+
+
+def share_cell_of(figure: Figure | None) -> str:
+    """Return `48 %`, with its interval where it has one: `48 % (46-50)`."""
+    if figure is None:
+        return NOTHING
+    text = format_share(figure.value)
+    if figure.low is None or figure.high is None:
+        return text
+    return f"{text} ({100 * figure.low:.0f}-{100 * figure.high:.0f})"
 
 
 def in_words(amounts: Mapping[int, int]) -> str:

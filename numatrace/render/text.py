@@ -10,6 +10,7 @@ from numatrace.render.fixes import fixes
 from numatrace.render.machine import machine, processes
 from numatrace.render.memory import layers, regions, tensors
 from numatrace.render.origins import origins
+from numatrace.render.reads import reads
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -25,6 +26,7 @@ SECTIONS: tuple[Callable[[Report, RenderOptions], list[str]], ...] = (
     machine,
     processes,
     threads,
+    reads,
     regions,
     layers,
     tensors,

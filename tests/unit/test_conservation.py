@@ -15,7 +15,7 @@ from numatrace.analyze import analyze_trace
 from numatrace.model.events import COLUMN, EVENT, EVENTS
 from numatrace.trace.reader import Trace
 from numatrace.trace.writer import TraceWriter
-from tests.unit.test_analyze_world import World
+from tests.unit.test_analyze_world import MIB, SERVER, WEIGHTS_AT, World
 
 if TYPE_CHECKING:
     from numatrace.model.report import Report
@@ -31,7 +31,8 @@ def values(column: str) -> st.SearchStrategy[object]:
     """Anything that the column can hold, often something small: so that rows meet."""
     type_ = COLUMN[column].type
     if type_ in ("text", "enum"):
-        words = ["", "fault", "topology", "blk.0.x", "/m.gguf", "[heap]", "r-xp", "{}", "[", "null"]
+        words = ["", "fault", "topology", "blk.0.x", "/m.gguf", "[heap]", "r-xp", "{}", "[", "null",
+                 "operand", "pebs", "remote DRAM", "kernel wait", "access"]  # fmt: skip
         return st.none() | st.sampled_from(words) | st.text(max_size=8)
     low, high = LIMITS[type_]
     small = st.integers(max(low, -1), 3)
@@ -46,6 +47,22 @@ def rows() -> st.SearchStrategy[tuple[str, Row]]:
             st.just(event.kind),
             st.fixed_dictionaries({name: values(name) for name in event.columns}),
         )
+    )
+
+
+def access_rows() -> st.SearchStrategy[Row]:
+    """Samples of a server that is there, sound or not."""
+    return st.fixed_dictionaries(
+        {name: values(name) for name in EVENT["access"].columns}
+        | {
+            "tgid": st.just(SERVER),
+            "tid": st.integers(SERVER, SERVER + 3),
+            "node": st.sampled_from([0, 1, None]),
+            "mem_node": st.sampled_from([0, 1, None]),
+            "addr": st.none() | st.integers(WEIGHTS_AT - 9, WEIGHTS_AT + 64 * MIB + 9),
+            "name": st.sampled_from(["operand", "operand", "pebs"]),
+            "detail": st.sampled_from(["operand", "none", "kernel", "remote DRAM", "local DRAM"]),
+        }
     )
 
 
@@ -98,9 +115,23 @@ def test_the_account_of_any_stream_balances(stream: Stream) -> None:
     assert {loss.family for loss in report.losses} >= {f for f in FAMILIES if counted[f]}
     faults = [loss.attributed for loss in report.losses if loss.family == "fault"]
     assert sum(region.faults for region in report.regions) == sum(faults)
+    check_samples(report)
 
 
-FAMILIES = ("fault", "sched", "place", "map", "system")
+def check_samples(report: Report) -> None:
+    """Every sample of the source that the report rests on is somewhere, and only once."""
+    access = report.access
+    assert access is not None
+    elsewhere = (*access.kernel, *access.unplaced)
+    assert access.samples == access.placed.samples + sum(view.samples for view in elsewhere)
+    assert access.time_ns == access.placed.time_ns + sum(view.time_ns for view in elsewhere)
+    assert sum(row.samples for row in report.reads) == access.placed.samples
+    kept = sum(loss.attributed + loss.unattributed for loss in report.losses
+               if loss.family == "access")  # fmt: skip
+    assert access.samples <= kept
+
+
+FAMILIES = ("fault", "sched", "access", "place", "map", "system")
 
 
 @given(streams())
@@ -112,6 +143,20 @@ def test_batches_do_not_matter_to_the_totals(stream: Stream) -> None:
         (loss.family, loss.recorded, loss.lost) for loss in many.losses
     ]
     assert one.provenance.rows == many.provenance.rows
+    assert one.access is not None
+    assert many.access is not None
+    assert one.access.samples == many.access.samples
+
+
+@given(st.lists(st.lists(access_rows(), max_size=30), max_size=4))
+@settings(max_examples=40, deadline=None)
+def test_every_sample_of_a_sound_world_is_accounted_for(parts: list[list[Row]]) -> None:
+    report = World(extra=[("access", part) for part in parts if part]).report()
+    check_samples(report)
+    for phase in report.phases:
+        assert phase.lost_ns <= sum(row.time_ns for row in report.reads)
+    lost = sum(row.lost_ns for row in report.reads)
+    assert lost <= sum(row.time_ns for row in report.reads)
 
 
 @given(streams())
