@@ -6,6 +6,7 @@ strict: a stage without a test, or a skip in `kernel` or `vm`, is a failure.
 The tests of tests/vm run inside the multi-node guest of scripts/numa-vm. On the host they are
 collected as usual; when the first one's turn comes, one guest is booted that runs them all and
 writes each report to a shared folder, and every report is then replayed as the host item's own.
+Those marked `oracle` have a second guest to themselves, in which every access can be counted.
 """
 
 from __future__ import annotations
@@ -23,10 +24,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import hypothesis
 import pytest
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Sequence
+
+# A machine that others use may be slow at any moment: no test is about time.
+hypothesis.settings.register_profile("numatrace", deadline=None)
+hypothesis.settings.load_profile("numatrace")
 
 ROOT = Path(__file__).resolve().parents[1]
 STAGES = ("lint", "unit", "kernel", "vm")
@@ -34,6 +40,9 @@ MARKER = {"static": "lint", "kernel": "kernel", "vm": "vm"}
 FOLDER = {"kernel": "kernel", "vm": "vm"}
 """Folders whose tests get the marker of the same name; all others are stage `unit`."""
 STRICT = frozenset({"kernel", "vm"})
+
+ORACLE = "oracle"
+"""Marker, and name of the guest under the QEMU plugin of tests/oracle."""
 
 IN_GUEST = bool(os.environ.get("NUMATRACE_IN_VM") or os.environ.get("NUMATRACE_VM"))
 """scripts/numa-vm sets the latter; a person with the nodes and nothing to lose sets the former."""
@@ -51,8 +60,9 @@ def pytest_configure(config: pytest.Config) -> None:
     unknown = set(_stages(config)) - set(STAGES)
     if unknown:
         raise pytest.UsageError(f"--stages: no stage {', '.join(sorted(unknown))}")
+    config.addinivalue_line("markers", f"{ORACLE}: runs in a guest under tests/oracle's plugin")
     if not IN_GUEST:
-        config.stash[GUEST] = Guest()
+        config.stash[GUESTS] = {"": Guest(), ORACLE: Guest()}
     elif path := os.environ.get("NUMATRACE_VM_REPORTS"):
         config.pluginmanager.register(ReportWriter(config, Path(path)))
 
@@ -140,7 +150,7 @@ class ReportWriter:
 
 @dataclass
 class Guest:
-    """What the one guest of this session said: reports by test, its output and its end."""
+    """What a guest of this session said: reports by test, its output and its end."""
 
     reports: dict[str, list[pytest.TestReport]] = field(default_factory=dict)
     output: str = ""
@@ -148,14 +158,14 @@ class Guest:
     last: str = ""
     seconds: float = 0.0
 
-    def run(self, config: pytest.Config, tests: Sequence[str]) -> None:
-        """Boot the guest, run the tests with these ids in it, and read what it wrote."""
+    def run(self, config: pytest.Config, name: str, tests: Sequence[str]) -> None:
+        """Boot the guest of this name, run the tests with these ids in it, read what it wrote."""
         began = time.monotonic()
         self.last = tests[-1]
         with tempfile.TemporaryDirectory(prefix="numatrace-vm-") as folder:
             shared = Path(folder)
             (shared / "tests").write_text("\n".join(tests))
-            self.end = _run_in_guest(_guest_command(config, shared), shared / "output")
+            self.end = _run_in_guest(_guest_command(config, name, shared), shared / "output")
             self.output = (shared / "output").read_text(errors="replace")
             self.reports = _read_reports(config, shared / "reports")
         self.seconds = time.monotonic() - began
@@ -180,14 +190,23 @@ class Guest:
 
 NORMAL_ENDS = ("exit status 0", "exit status 1")
 """All passed, or some failed: what pytest itself says in its exit status."""
-GUEST = pytest.StashKey[Guest]()
+GUESTS = pytest.StashKey[dict[str, Guest]]()
 
 
-def _guest_command(config: pytest.Config, shared: Path) -> list[str]:
+def _guest_options(name: str, shared: Path) -> list[str]:
+    if name != ORACLE:
+        return []
+    from tests.oracle.build import guest_options
+
+    return ["--memory-per-node", "1G", *guest_options(shared)]
+
+
+def _guest_command(config: pytest.Config, name: str, shared: Path) -> list[str]:
     # Another command in place of the guest is how the tests test this file.
     prefix = shlex.split(os.environ.get("NUMATRACE_VM_COMMAND", "")) or [
         *(sys.executable, str(ROOT / "scripts/numa-vm"), "--nodes", "2", "--disk", "1G"),
-        *("--timeout", f"{0.8 * GUEST_SECONDS:.0f}", "--rw", str(shared), "--"),
+        *("--timeout", f"{0.8 * GUEST_SECONDS:.0f}", "--rw", str(shared)),
+        *(*_guest_options(name, shared), "--"),
     ]
     here = ["env", "-C", str(ROOT), "NUMATRACE_IN_VM=1", "PYTHONDONTWRITEBYTECODE=1"]
     reports = f"NUMATRACE_VM_REPORTS={shared / 'reports'}"
@@ -244,16 +263,20 @@ def _read_reports(config: pytest.Config, path: Path) -> dict[str, list[pytest.Te
 def pytest_runtest_protocol(item: pytest.Item) -> bool | None:
     if IN_GUEST or stage_of(item) != "vm":
         return None
-    guest = item.config.stash[GUEST]
+    name = _guest_of(item)
+    guest = item.config.stash[GUESTS][name]
     if not guest.end:
-        guest.run(
-            item.config, [each.nodeid for each in item.session.items if stage_of(each) == "vm"]
-        )
+        mine = (each for each in item.session.items if stage_of(each) == "vm")
+        guest.run(item.config, name, [each.nodeid for each in mine if _guest_of(each) == name])
     item.ihook.pytest_runtest_logstart(nodeid=item.nodeid, location=item.location)
     for report in guest.reports_of(item):
         item.ihook.pytest_runtest_logreport(report=report)
     item.ihook.pytest_runtest_logfinish(nodeid=item.nodeid, location=item.location)
     return True
+
+
+def _guest_of(item: pytest.Item) -> str:
+    return ORACLE if item.get_closest_marker(ORACLE) else ""
 
 
 # --- the result of each stage, above pytest's closing line
@@ -263,12 +286,14 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
     if not _stages(config):
         return
     terminalreporter.section("stages")
-    guest = config.stash.get(GUEST, Guest())
+    guests = config.stash.get(GUESTS, {})
     for stage in _stages(config):
         counts, seconds = _tally(terminalreporter.stats, stage)
         said = ", ".join(f"{n} {outcome}" for outcome, n in counts.items()) or "not run"
-        if stage == "vm" and guest.end:
-            said += f" (guest: {guest.seconds:.0f} s with its start, {guest.end})"
+        for name, guest in guests.items() if stage == "vm" else ():
+            if guest.end:
+                label = f"{name} guest".strip()
+                said += f" ({label}: {guest.seconds:.0f} s with its start, {guest.end})"
         terminalreporter.write_line(f"{stage:7} {seconds:6.1f} s  {said}")
 
 

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
 from scenarios.workload import SCRIPTS, server_command, serving
 
@@ -47,11 +48,13 @@ def _tokens_per_s(url: str) -> float:
 class Recorder:
     """A recording of the server for as long as a block runs, from after its start-up on."""
 
-    def __init__(self, pid: int, folder: Path) -> None:
-        trace = folder / "trace.arrow"
-        arguments = ["record", "-p", str(pid), "-o", str(trace), "--force", "--json"]
-        self.command = [sys.executable, "-m", "numatrace", *arguments]
+    def __init__(self, pid: int, folder: Path, *options: str) -> None:
+        self.trace = folder / "trace.arrow"
+        arguments = ["record", "-p", str(pid), "-o", str(self.trace), "--force", "--json"]
+        self.command = [sys.executable, "-m", "numatrace", *arguments, *options]
         self.cpu_percent: list[float] = []
+        self.summary: dict[str, Any] = {}
+        """Of the recording that ended last."""
 
     def __enter__(self) -> None:
         self.process = subprocess.Popen(
@@ -62,6 +65,6 @@ class Recorder:
 
     def __exit__(self, *_: object) -> None:
         self.process.terminate()
-        summary = json.loads(self.process.communicate(timeout=90)[0])
-        share = summary["recording_cpu_s"] / summary["status"]["elapsed_s"]
+        self.summary = json.loads(self.process.communicate(timeout=90)[0])
+        share = self.summary["recording_cpu_s"] / self.summary["status"]["elapsed_s"]
         self.cpu_percent.append(100 * share)

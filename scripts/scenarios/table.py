@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from scenarios.ollama import ollama_command
+from scenarios.pool import pooling
 from scenarios.workload import (
     asking,
     drop_page_cache,
+    fault_storm,
     record,
     server_command,
     serving,
@@ -15,7 +19,8 @@ from scenarios.workload import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
+    from contextlib import AbstractContextManager
     from pathlib import Path
 
 
@@ -23,6 +28,34 @@ def two_nodes() -> None:
     """Nothing cached, and nothing that the kernel moves by itself."""
     drop_page_cache()
     set_balancing(0)
+
+
+@contextlib.contextmanager
+def answering(scenario: Scenario, model: Path, log: Path) -> Iterator[tuple[int, ...]]:
+    """The server, with one request after the other; gives the processes to record."""
+    with serving(scenario.served(model), log) as server, asking(server.url):
+        yield (server.pid,)
+
+
+@contextlib.contextmanager
+def idle(scenario: Scenario, model: Path, log: Path) -> Iterator[tuple[int, ...]]:
+    """The server, and nobody who asks it anything."""
+    with serving(scenario.served(model), log) as server:
+        yield (server.pid,)
+
+
+@contextlib.contextmanager
+def with_storm(scenario: Scenario, model: Path, log: Path) -> Iterator[tuple[int, ...]]:
+    """The server, and beside it a process that faults as fast as it can."""
+    with idle(scenario, model, log) as pids, fault_storm() as storm:
+        yield (*pids, storm)
+
+
+@contextlib.contextmanager
+def in_graphs(scenario: Scenario, model: Path, log: Path) -> Iterator[tuple[int, ...]]:
+    """A pool that makes its workers anew for every graph, in place of a server."""
+    with pooling(scenario.wrapper, model, log) as workload:
+        yield (workload.pid,)
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,10 +70,30 @@ class Scenario:
     """Options of the server."""
     nodes: int = 2
     prepare: Callable[[], None] = field(default=two_nodes)
+    command: Callable[..., list[str]] = server_command
+    """Makes the server's command line from the model and the options."""
+    load: Callable[[Scenario, Path, Path], AbstractContextManager[tuple[int, ...]]] = answering
+    record_options: tuple[str, ...] = ()
     cause: str = ""
     """The first cause that must be named; empty: none."""
     verdict: str = "fix"
 
+    def served(self, model: Path) -> list[str]:
+        """The server's command line with all that is put before it."""
+        return [*self.wrapper, *self.command(model, *self.options)]
+
+
+def old_ollama(model: Path, *options: str) -> list[str]:
+    """Ollama before 0.30: `ollama serve` runs `ollama runner`."""
+    return ollama_command("0.24", model, *options)
+
+
+def new_ollama(model: Path, *options: str) -> list[str]:
+    """Ollama since 0.30: `ollama serve` runs `llama-server`."""
+    return ollama_command("0.30", model, *options)
+
+
+ALL_ON_NODE_0 = ("numactl", "--membind=0")
 
 SCENARIOS = {
     scenario.id: scenario
@@ -48,7 +101,7 @@ SCENARIOS = {
         Scenario(
             "S1",
             "all weights on one node, threads on both",
-            wrapper=("numactl", "--membind=0"),
+            wrapper=ALL_ON_NODE_0,
             options=("--threads", "4"),
             cause="C1",
         ),
@@ -74,16 +127,52 @@ SCENARIOS = {
             prepare=lambda: None,
             verdict="one-node",
         ),
+        Scenario(
+            "S13",
+            "idle server",
+            wrapper=ALL_ON_NODE_0,
+            options=("--threads", "4"),
+            load=idle,
+            verdict="withheld",
+        ),
+        Scenario(
+            "S20-old",
+            "Ollama before 0.30, all weights on one node",
+            wrapper=ALL_ON_NODE_0,
+            command=old_ollama,
+            cause="C1",
+        ),
+        Scenario(
+            "S20-new",
+            "Ollama since 0.30, all weights on one node",
+            wrapper=ALL_ON_NODE_0,
+            command=new_ollama,
+            cause="C1",
+        ),
+        Scenario(
+            "S21",
+            "worker threads made anew for every token, all weights on one node",
+            wrapper=ALL_ON_NODE_0,
+            load=in_graphs,
+            record_options=("-F", "499"),
+            cause="C1",
+        ),
+        Scenario(
+            "S22",
+            "losses: small ring buffers under a fault storm",
+            wrapper=ALL_ON_NODE_0,
+            options=("--threads", "4"),
+            load=with_storm,
+            record_options=("--ring-pages", "1"),
+            verdict="withheld",
+        ),
     )
 }
 
 
-def run(scenario: Scenario, model: Path, trace: Path, seconds: float) -> None:
-    """Set a situation up with this model, and record it under load."""
+def run(scenario: Scenario, model: Path, trace: Path, seconds: float) -> str:
+    """Set a situation up with this model, and record it under load; returns what was said."""
     scenario.prepare()
-    command = [*scenario.wrapper, *server_command(model, *scenario.options)]
-    with (
-        serving(command, trace.with_suffix(".log")) as server,
-        asking(server.url),
-    ):
-        record(server.pid, trace, seconds)
+    with scenario.load(scenario, model, trace.with_suffix(".log")) as (pid, *others):
+        more = [word for other in others for word in ("-p", str(other))]
+        return record(pid, trace, seconds, *more, *scenario.record_options)

@@ -93,11 +93,34 @@ def numatrace(*arguments: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def record(pid: int, trace: Path, seconds: float) -> None:
-    """Record a process into a trace; raises RuntimeError with what numatrace said."""
-    done = numatrace("record", "-p", str(pid), "-d", str(seconds), "-o", str(trace), "--force")
+def record(pid: int, trace: Path, seconds: float, *options: str) -> str:
+    """Record a process into a trace; returns what was said, or raises RuntimeError with it."""
+    arguments = ("record", "-p", str(pid), "-d", str(seconds), "-o", str(trace), "--force")
+    done = numatrace(*arguments, *options)
     if done.returncode:
         raise RuntimeError(done.stderr)
+    return done.stdout
+
+
+STORM = """
+import mmap
+memory = mmap.mmap(-1, 64 << 20)
+memory.madvise(mmap.MADV_NOHUGEPAGE)
+while True:
+    for at in range(0, len(memory), 4096):
+        memory[at] = 1
+    memory.madvise(mmap.MADV_DONTNEED)
+"""
+
+
+@contextlib.contextmanager
+def fault_storm() -> Iterator[int]:
+    """A process that does nothing but fault pages in, until the block ends; gives its pid."""
+    process = subprocess.Popen([sys.executable, "-c", STORM])
+    try:
+        yield process.pid
+    finally:
+        end(process)
 
 
 def set_balancing(value: int) -> None:

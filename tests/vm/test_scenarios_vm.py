@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -16,10 +17,13 @@ import pytest
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from known.known import Buffer, Slot
+
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "scripts"))
 
-from scenarios.table import SCENARIOS, run  # noqa: E402 (found only once its folder is on the path)
+from scenarios.pool import PARTS, pooling  # noqa: E402 (found only once its folder is on the path)
+from scenarios.table import SCENARIOS, run  # noqa: E402
 from scenarios.workload import (  # noqa: E402
     Server,
     asking,
@@ -33,6 +37,8 @@ from scenarios.workload import (  # noqa: E402
 NODES = len(list(Path("/sys/devices/system/node").glob("node[0-9]*")))
 DISK = Path("/mnt/disk")
 SECONDS = 8.0
+SHORT = 4.0
+"""Where nothing has to be measured."""
 
 pytestmark = [
     pytest.mark.vm,
@@ -68,6 +74,102 @@ def test_s10_bound_and_healthy(model: Path, tmp_path: Path) -> None:
     assert report["verdict"]["kind"] == "healthy", report["verdict"]
     assert causes(report) == []
     assert report["layers"]
+
+
+def told(report: dict[str, Any]) -> str:
+    """The verdict's sentence and its reasons."""
+    verdict = report["verdict"]
+    return " ".join([verdict["sentence"], *(each["text"] for each in verdict["reasons"])])
+
+
+def test_s13_idle_asks_for_a_recording_under_load(model: Path, tmp_path: Path) -> None:
+    trace = tmp_path / "s13.arrow"
+    run(SCENARIOS["S13"], model, trace, SHORT)
+    report = analyzed(trace)
+    assert report["verdict"]["kind"] == "withheld", report["verdict"]
+    assert causes(report) == []
+    assert "idle" in told(report)
+    assert "Record again while the server answers requests" in told(report)
+
+
+def test_s22_losses_are_counted_and_withhold_the_verdict(model: Path, tmp_path: Path) -> None:
+    trace = tmp_path / "s22.arrow"
+    said = run(SCENARIOS["S22"], model, trace, SHORT)
+    assert "larger --ring-pages" in said
+    lost = int(re.search(r"lost .*?fault ([\d,]+)", said)[1].replace(",", ""))
+    report = analyzed(trace)
+    assert report["verdict"]["kind"] == "withheld", report["verdict"]
+    assert causes(report) == []
+    [fault] = [loss for loss in report["losses"] if loss["family"] == "fault"]
+    assert fault["lost"] == lost
+    assert fault["lost"] / fault["recorded"] > 0.05
+    assert f"{lost:,}" in told(report)
+    assert "--ring-pages" in told(report)
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [("S20-old", "/bin/ollama runner"), ("S20-new", "/lib/ollama/llama-server --model")],
+)
+def test_s20_the_server_below_ollama_is_found_and_serve_is_what_changes(
+    name: str, shown: str, model: Path, tmp_path: Path
+) -> None:
+    """The recording is of `ollama serve`; the fix for the newer one is run as it stands."""
+    scenario = SCENARIOS[name]
+    scenario.prepare()
+    before, after = tmp_path / "before.arrow", tmp_path / "after.arrow"
+    with serving(scenario.served(model), tmp_path / "before.log") as serve:
+        child = server_pid(serve.pid)
+        assert child != serve.pid
+        with asking(serve.url):
+            record(serve.pid, before, SECONDS)
+        report = analyzed(before)
+        [server] = [each for each in report["processes"] if each["is_server"]]
+        assert (server["tgid"], server["ptgid"]) == (child, serve.pid)
+        assert shown in " ".join(server["argv"][:2])
+        assert report["verdict"]["kind"] == "fix", report["verdict"]
+        assert causes(report)[0] == "C1"
+        steps = report["findings"][0]["fixes"][0]["steps"]
+        assert f"kill {serve.pid} " in steps[0]["command"]
+        assert steps[-1]["command"].endswith("/bin/ollama serve")
+        if name == "S20-old":
+            return
+        with fixed(serve, steps, tmp_path / "after.log") as again, asking(again.url):
+            record(again.pid, after, SECONDS)
+    healthy = analyzed(after)
+    assert healthy["verdict"]["kind"] == "healthy", healthy["verdict"]
+    assert causes(healthy) == []
+
+
+def test_s21_new_workers_for_every_graph_are_slots_of_one_pool(model: Path, tmp_path: Path) -> None:
+    """Each worker's time and remote share are told over its hundred threads, as they were."""
+    scenario = SCENARIOS["S21"]
+    scenario.prepare()
+    trace = tmp_path / "s21.arrow"
+    with pooling(scenario.wrapper, model, tmp_path / "s21.log") as workload:
+        begun = workload.mark()
+        record(workload.pid, trace, SECONDS, *scenario.record_options)
+        done = workload.mark().since(begun)
+    report = analyzed(trace)
+    assert report["verdict"]["kind"] == "fix", report["verdict"]
+    assert causes(report)[0] == "C1"
+    slots = {each["tid"]: each for each in report["threads"] if each["members"] > 1}
+    assert len(slots) == len(PARTS) - 1
+    for true in done.slots[1:]:
+        [found] = [slots[tid] for tid in slots if tid in true.tids]
+        assert found["members"] > 0.5 * len(true.tids)
+        oncpu_ns = sum(found["oncpu_ns"].values())
+        reading = true.time_ns()["weights"] / true.time_ns().total()
+        assert found["read_ns"] / oncpu_ns == pytest.approx(reading, abs=0.1), report["threads"]
+        remote = remote_share(true, workload.buffers["weights"])
+        assert found["remote_share"]["value"] == pytest.approx(remote, abs=0.1), report["threads"]
+
+
+def remote_share(slot: Slot, buffer: Buffer) -> float:
+    """The remote part of a worker's time on a buffer, as the worker itself counted it."""
+    [item] = [item for item in slot.items if item.key == buffer.name]
+    remote = sum(ns * buffer.remote_from(node) for node, ns in item.time_ns.items())
+    return remote / sum(item.time_ns.values())
 
 
 def test_s1_is_named_and_its_fix_makes_it_healthy(model: Path, tmp_path: Path) -> None:

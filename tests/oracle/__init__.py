@@ -1,0 +1,1 @@
+"""The exact yardstick: a QEMU plugin that counts every access, and what is held against it."""
