@@ -134,7 +134,7 @@ def _weights(
         return float(cells.time_ns[WORKING[cells.phase] & chosen[cells.place]].sum())
 
     large = private & alone
-    if not large.any():
+    if not large.any() and not (named & mine).any():
         large = private
     unnamed = read_ns(large) > read_ns(named & mine)
     return (named | large if unnamed else named), unnamed
