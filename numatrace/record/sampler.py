@@ -26,6 +26,14 @@ Array = np.ndarray[Any, Any]
 BATCH = 2048
 """So many samples are resolved without waiting for the end of the interval."""
 
+SLICE = 256
+SLICE_S = 0.05
+"""Samples that are resolved together, and the time after which the others wait for the next look:
+code that is new takes long to decode, and meanwhile the rings fill up."""
+
+MAX_WAITING = 65_536
+"""So many samples wait at most, 22 MB."""
+
 HOW_NAMES = np.array(list(HOW), object)
 HOW_PLACES = {name: place for place, name in enumerate(HOW)}
 USER_END = np.uint64(1 << 63)
@@ -85,11 +93,11 @@ class AccessSampler:
         self._pending.append(records)
         self._waiting += len(records)
         if self._waiting >= BATCH:
-            self._resolve()
+            self._resolve(self._patience_s())
 
     def tick(self) -> None:
         """Resolve what waits; see to CPUs that came or went."""
-        self._resolve()
+        self._resolve(self._patience_s())
         if self.cpu_count:
             self._note(self.ticks.follow_cpus())
 
@@ -118,15 +126,23 @@ class AccessSampler:
         for why in problems:
             self.note(NAME, why)
 
-    def _resolve(self) -> None:
+    def _patience_s(self) -> float:
+        return SLICE_S if self._waiting < MAX_WAITING else float("inf")
+
+    def _resolve(self, seconds: float = float("inf")) -> None:
+        """Resolve and write what waits, the oldest first, for so long."""
         if not self._pending:
             return
-        began = time.thread_time()
-        records = in_order(np.concatenate(self._pending), self.probes.plan.machine)
-        self._pending.clear()
-        self._waiting = 0
-        self._write(records)
-        self.samples += len(records)
+        began, until = time.thread_time(), time.monotonic() + seconds
+        waiting = np.concatenate(self._pending)
+        done = 0
+        while done < len(waiting) and time.monotonic() < until:
+            part = waiting[done : done + SLICE]
+            self._write(in_order(part, self.probes.plan.machine))
+            done += len(part)
+        self._pending = [waiting[done:]] if done < len(waiting) else []
+        self._waiting = len(waiting) - done
+        self.samples += done
         self.reader_s += time.thread_time() - began
 
     def _write(self, records: Array) -> None:

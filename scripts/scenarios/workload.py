@@ -95,7 +95,19 @@ def numatrace(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 def record(pid: int, trace: Path, seconds: float, *options: str) -> str:
     """Record a process into a trace; returns what was said, or raises RuntimeError with it."""
-    arguments = ("record", "-p", str(pid), "-d", str(seconds), "-o", str(trace), "--force")
+    # An emulated CPU decodes code so slowly that few samples a second are enough for it.
+    arguments = (
+        "record",
+        "-p",
+        str(pid),
+        "-d",
+        str(seconds),
+        "-o",
+        str(trace),
+        "--force",
+        "-F",
+        "61",
+    )
     done = numatrace(*arguments, *options)
     if done.returncode:
         raise RuntimeError(done.stderr)

@@ -1,0 +1,53 @@
+"""Samples wait their turn where decoding is slow, and none goes missing meanwhile."""
+
+from __future__ import annotations
+
+import time
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from numatrace.record import sampler as module
+from numatrace.record.sampler import AccessSampler
+from numatrace.trace.schema import ring_dtype
+
+
+@pytest.fixture
+def slow(monkeypatch: pytest.MonkeyPatch) -> AccessSampler:
+    """A sampler that takes a while for every slice, and keeps the times that it wrote."""
+    probes = SimpleNamespace(plan=SimpleNamespace(machine="x86_64", access=False))
+    made = AccessSampler(probes, SimpleNamespace(), lambda *_: None, 5_000_000)  # type: ignore[arg-type]
+    made.written = []  # type: ignore[attr-defined]
+
+    def write(records: np.ndarray) -> None:
+        time.sleep(0.03)
+        made.written += records["t_ns"].tolist()  # type: ignore[attr-defined]
+
+    monkeypatch.setattr(made, "_write", write)
+    return made
+
+
+def records(first: int, count: int) -> dict[str, np.ndarray]:
+    made = np.zeros(count, ring_dtype("access"))
+    made["t_ns"] = np.arange(first, first + count)
+    return {"access": made}
+
+
+def test_a_slow_resolver_holds_up_no_look_and_loses_nothing(slow: AccessSampler) -> None:
+    taken = 0
+    for _ in range(5):
+        slow.look(records(taken, 3_000))
+        taken += 3_000
+        assert slow.samples < taken, "the rest waits"
+    slow.tick()
+    assert slow.written == list(range(slow.samples)), "the oldest first"
+    slow.finish()
+    assert slow.samples == taken
+    assert slow.written == list(range(taken))
+
+
+def test_what_waits_is_bounded(slow: AccessSampler, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "MAX_WAITING", 2_500)
+    slow.look(records(0, 3_000))
+    assert slow.samples == 3_000, "too many wait: they are resolved, however long it takes"
