@@ -95,19 +95,9 @@ def numatrace(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 def record(pid: int, trace: Path, seconds: float, *options: str) -> str:
     """Record a process into a trace; returns what was said, or raises RuntimeError with it."""
-    # An emulated CPU decodes code so slowly that few samples a second are enough for it.
-    arguments = (
-        "record",
-        "-p",
-        str(pid),
-        "-d",
-        str(seconds),
-        "-o",
-        str(trace),
-        "--force",
-        "-F",
-        "61",
-    )
+    arguments = ("record", "-p", str(pid), "-d", str(seconds), "-o", str(trace), "--force")
+    # An emulated CPU takes so long to decode code that few samples a second have to do.
+    arguments += () if "-F" in options else ("-F", "11")
     done = numatrace(*arguments, *options)
     if done.returncode:
         raise RuntimeError(done.stderr)
