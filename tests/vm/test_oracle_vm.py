@@ -27,7 +27,7 @@ from oracle.oracle import PAGE_BYTES, Region, Truth  # noqa: E402
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-pytestmark = [pytest.mark.vm, pytest.mark.oracle]
+pytestmark = [pytest.mark.vm, pytest.mark.oracle, pytest.mark.long]
 
 KIB = 1 << 10
 LINE = 64

@@ -107,6 +107,7 @@ def test_s22_losses_are_counted_and_withhold_the_verdict(model: Path, tmp_path: 
     assert "--ring-pages" in told(report)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("name", "shown"),
     [("S20-old", "/bin/ollama runner"), ("S20-new", "/lib/ollama/llama-server --model")],
@@ -141,6 +142,7 @@ def test_s20_the_server_below_ollama_is_found_and_serve_is_what_changes(
     assert causes(healthy) == []
 
 
+@pytest.mark.long
 def test_s21_new_workers_for_every_graph_are_slots_of_one_pool(model: Path, tmp_path: Path) -> None:
     """Each worker's time and remote share are told over its hundred threads, as they were."""
     scenario = SCENARIOS["S21"]
