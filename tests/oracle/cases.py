@@ -57,10 +57,6 @@ class Result:
     shares: dict[str, list[Compared]] = field(default_factory=dict)
     """By how the address was found: `all` or `operand`."""
 
-    def worst(self, how: str) -> float:
-        """The largest difference."""
-        return max(each.off for each in self.shares[how])
-
 
 def by_how(samples: Samples) -> dict[str, Samples]:
     """All samples with an address, and those whose own operand it is."""
@@ -83,8 +79,8 @@ def placement(name: str) -> Case:
 def known(oracle: Oracle, program: Path, case: Case, trace: Path, cpu_s: float) -> Result:
     """Run one placement, count and record it, and compare threads and buffers."""
     with Workload([program, *case.arguments]) as workload:
-        threads = workload.mark()
         samples, truth = measure(oracle, workload.pid, trace, cpu_s)
+        threads = workload.mark()  # not before: a thread's id is known once it runs
     result = begun(case.name, samples, truth)
     for how, some in by_how(samples).items():
         result.shares[how] = _known_shares(some, truth, threads, workload.buffers)
