@@ -18,7 +18,7 @@ BPF_ARRAY(access_settings, struct access_settings, 1);
 /* Registers word by word: so a perf event's program gets them, and so the kernel saves the user's
  * at the top of the thread's kernel stack, at each entry (struct pt_regs in
  * arch/x86/include/uapi/asm and arch/arm64/include/asm; debuggers and assembler code hold it in
- * place). They are sent as they lie there: record/registers.py puts them in order. */
+ * place). They are sent as they lie there: record/sampling/registers.py puts them in order. */
 #if defined(ARCH_X86)
 #define WORDS 21
 #define SYSCALL_WORD 15 /* orig_ax */

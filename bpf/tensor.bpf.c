@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /* Where a followed server puts its tensors: ggml_backend_tensor_alloc(buffer, tensor, addr).
  *
- * User space attaches on_tensor, detaches it, and makes sense of the bytes: record/tensor_watch.py.
+ * User space attaches on_tensor, detaches it, and makes sense of the bytes: record/tensors/watch.py.
  */
 
 BPF_RINGBUF_OUTPUT(tensor_ring, TENSOR_RING_PAGES);
@@ -9,7 +9,7 @@ BPF_RINGBUF_OUTPUT(tensor_ring, TENSOR_RING_PAGES);
 /* How many more records each process may send. The graphs that it computes allocate tensors, too,
  * thousands at a time: without a limit they would fill the ring. User space raises the number by
  * those that were of use, and takes the probe off where it came to nothing. A ring of 1024 pages
- * holds more. The same number is in record/tensor_watch.py.
+ * holds more. The same number is in record/tensors/watch.py.
  */
 #define TENSOR_ALLOWANCE 6000
 BPF_HASH(tensor_left, __s32, __s64, MAX_PROCS);

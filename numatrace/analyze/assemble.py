@@ -5,19 +5,19 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from numatrace.analyze.access_views import access_view, phase_views
 from numatrace.analyze.account import losses
-from numatrace.analyze.behaviour import roles
 from numatrace.analyze.causes import find_causes
-from numatrace.analyze.classes import PRIVATE, WEIGHTS
 from numatrace.analyze.fixes import with_fixes
 from numatrace.analyze.load import load
-from numatrace.analyze.measure import measure
-from numatrace.analyze.reads import Reads
-from numatrace.analyze.regions import region_views, regions
-from numatrace.analyze.shares import Measured, share_views
+from numatrace.analyze.memory.classes import PRIVATE, WEIGHTS
+from numatrace.analyze.memory.regions import region_views, regions
+from numatrace.analyze.memory.tensors import layer_views, tensor_views
+from numatrace.analyze.samples.measure import measure
+from numatrace.analyze.samples.reads import Reads
+from numatrace.analyze.samples.shares import Measured, share_views
+from numatrace.analyze.samples.views import access_view, phase_views
 from numatrace.analyze.situation import compute_threads, find_server, situation, with_measured
-from numatrace.analyze.tensors import layer_views, tensor_views
+from numatrace.analyze.threads.behaviour import roles
 from numatrace.analyze.verdict import early_verdict, verdict
 from numatrace.analyze.views import machine_view, process_views, thread_views
 from numatrace.model.report import Provenance, Report
@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from numatrace.analyze.load import Loaded
-    from numatrace.analyze.measure import Measure
-    from numatrace.analyze.regions import Region
+    from numatrace.analyze.memory.regions import Region
+    from numatrace.analyze.samples.measure import Measure
     from numatrace.analyze.situation import Situation
     from numatrace.model.measured import Source
     from numatrace.model.process import Process

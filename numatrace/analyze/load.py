@@ -8,17 +8,17 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from numatrace.analyze.access import Access
-from numatrace.analyze.anonymous import NamedMemory
 from numatrace.analyze.documents import Documents
-from numatrace.analyze.faults import Faults
-from numatrace.analyze.locate import Locator
-from numatrace.analyze.modelfiles import ModelFiles
-from numatrace.analyze.phases import Phases, Survey
-from numatrace.analyze.places import Places
-from numatrace.analyze.rates import Rates
-from numatrace.analyze.residency import Residency
+from numatrace.analyze.memory.anonymous import NamedMemory
+from numatrace.analyze.memory.faults import Faults
+from numatrace.analyze.memory.locate import Locator
+from numatrace.analyze.memory.modelfiles import ModelFiles
+from numatrace.analyze.memory.places import Places
+from numatrace.analyze.phases.phases import Phases, Survey
 from numatrace.analyze.rows import split
+from numatrace.analyze.samples.access import Access
+from numatrace.analyze.samples.rates import Rates
+from numatrace.analyze.threads.residency import Residency
 from numatrace.model.events import EVENTS
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     import pyarrow as pa
 
-    from numatrace.analyze.places import Piece
+    from numatrace.analyze.memory.places import Piece
     from numatrace.analyze.rows import Numbers, Rows
 
 TIMED = frozenset(

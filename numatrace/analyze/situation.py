@@ -6,9 +6,9 @@ from collections import Counter
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from numatrace.analyze.classes import PRIVATE
-from numatrace.analyze.places import error_bytes
-from numatrace.analyze.shares import figure, parts
+from numatrace.analyze.memory.classes import PRIVATE
+from numatrace.analyze.memory.places import error_bytes
+from numatrace.analyze.samples.shares import figure, parts
 from numatrace.model.cpulist import NODE_LIMIT, parse_cpulist
 from numatrace.model.process import Process, inference_server
 
@@ -16,11 +16,11 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from numatrace.analyze.load import Loaded
-    from numatrace.analyze.measure import Measure
-    from numatrace.analyze.phases import Phases
-    from numatrace.analyze.places import Piece
-    from numatrace.analyze.regions import Region, Regions
-    from numatrace.analyze.residency import ThreadKey, ThreadSums
+    from numatrace.analyze.memory.places import Piece
+    from numatrace.analyze.memory.regions import Region, Regions
+    from numatrace.analyze.phases.phases import Phases
+    from numatrace.analyze.samples.measure import Measure
+    from numatrace.analyze.threads.residency import ThreadKey, ThreadSums
     from numatrace.model.measured import Figure
     from numatrace.model.report import Role
     from numatrace.model.topology import NodeMemory, Topology

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from typing import TYPE_CHECKING
 
-from numatrace.analyze.measure import NOT_READ
-from numatrace.analyze.places import add_up
+from numatrace.analyze.memory.places import add_up
+from numatrace.analyze.samples.measure import NOT_READ
 from numatrace.model.cpulist import format_cpulist
 from numatrace.model.report import MachineView, NodeView, ProcessView, ThreadView
 
@@ -14,9 +14,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from numatrace.analyze.load import Loaded
-    from numatrace.analyze.measure import Measure, Trio
-    from numatrace.analyze.places import Piece
-    from numatrace.analyze.residency import ThreadKey, ThreadSums
+    from numatrace.analyze.memory.places import Piece
+    from numatrace.analyze.samples.measure import Measure, Trio
+    from numatrace.analyze.threads.residency import ThreadKey, ThreadSums
     from numatrace.model.process import Process
     from numatrace.model.report import Role
     from numatrace.model.topology import Node, Topology

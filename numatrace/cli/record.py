@@ -23,7 +23,7 @@ from numatrace.model.units import format_bytes
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from numatrace.record.loader import Loading
+    from numatrace.record.bpf.loader import Loading
     from numatrace.record.options import Options
     from numatrace.record.session import Session
     from numatrace.record.summary import Status, Summary
@@ -142,9 +142,9 @@ def record(
     pids = all_pids(pids, arguments, command)
     if ring_pages & (ring_pages - 1):
         raise UsageError("bad --ring-pages", f"{ring_pages} is not a power of two", "try 1024")
+    from numatrace.record.bpf.loader import Loading
     from numatrace.record.capabilities import require_for_record
     from numatrace.record.command import check_command
-    from numatrace.record.loader import Loading
     from numatrace.record.options import Options
     from numatrace.record.target import check_targets
     from numatrace.trace.output import check_output

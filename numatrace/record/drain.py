@@ -11,7 +11,7 @@ from numatrace.model.events import BPF_EVENTS
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from numatrace.record.ring import Ring
+    from numatrace.record.bpf.ring import Ring
     from numatrace.trace.writer import TraceWriter
 
 Array = np.ndarray[Any, Any]

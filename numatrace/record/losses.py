@@ -7,7 +7,7 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from numatrace.record.probes import Probes
+    from numatrace.record.bpf.probes import Probes
     from numatrace.trace.writer import TraceWriter
 
 MAX_FAULT_EVERY = 1 << 16

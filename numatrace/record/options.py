@@ -7,8 +7,8 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from numatrace.record.budget import START_PERIOD_NS
-from numatrace.record.plan import Plan
+from numatrace.record.bpf.plan import Plan
+from numatrace.record.sampling.budget import START_PERIOD_NS
 
 if TYPE_CHECKING:
     from pathlib import Path

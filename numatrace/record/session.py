@@ -10,22 +10,22 @@ from typing import TYPE_CHECKING
 import psutil
 
 from numatrace.model.access import OPERAND
-from numatrace.record import procfs
-from numatrace.record.btf import thread_base_offset
-from numatrace.record.documents import Documents
+from numatrace.record.bpf.btf import thread_base_offset
+from numatrace.record.bpf.loader import Loading
+from numatrace.record.bpf.probes import Probes
 from numatrace.record.drain import Drainer
-from numatrace.record.hardware import Hardware
-from numatrace.record.loader import Loading
 from numatrace.record.losses import FaultThinner, Losses
-from numatrace.record.memory import Memory
-from numatrace.record.meter import Meter
-from numatrace.record.pace import Pace
-from numatrace.record.probes import Probes
-from numatrace.record.sampler import AccessSampler
+from numatrace.record.machine import procfs
+from numatrace.record.machine.documents import Documents
+from numatrace.record.memory.memory import Memory
+from numatrace.record.sampling.hardware import Hardware
+from numatrace.record.sampling.meter import Meter
+from numatrace.record.sampling.pace import Pace
+from numatrace.record.sampling.sampler import AccessSampler
 from numatrace.record.source import Sources
 from numatrace.record.summary import Overhead, Sampling, Status, Summary
 from numatrace.record.targets import Targets
-from numatrace.record.tensor_watch import TensorWatch
+from numatrace.record.tensors.watch import TensorWatch
 from numatrace.record.totals import Totals
 from numatrace.trace.writer import TraceWriter
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from numatrace.model.errors import UsageError
-from numatrace.record import procfs
+from numatrace.record.machine import procfs
 
 
 def check_targets(pids: list[int], proc: Path = Path("/proc")) -> None:

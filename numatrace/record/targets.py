@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from numatrace.model.events import EVENT
-from numatrace.record import procfs
+from numatrace.record.machine import procfs
 
 if TYPE_CHECKING:
+    from numatrace.record.bpf.probes import Probes
     from numatrace.record.drain import Array
-    from numatrace.record.probes import Probes
 
 
 @dataclass(slots=True)

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from numatrace.record.sched_clock import SchedClock, scaled
+from numatrace.record.machine.sched_clock import SchedClock, scaled
 
 if TYPE_CHECKING:
-    from numatrace.record.probes import Probes
+    from numatrace.record.bpf.probes import Probes
     from numatrace.trace.writer import TraceWriter
 
 Array = np.ndarray[Any, Any]

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING
 from pyarrow import compute, ipc
 
 from benchmarks.figures import spread
+from numatrace.record.bpf.stimulus import Stimulus
 from numatrace.record.options import Options
 from numatrace.record.session import Session
-from numatrace.record.stimulus import Stimulus
 
 if TYPE_CHECKING:
     from numatrace.record.summary import Summary

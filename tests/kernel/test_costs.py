@@ -6,12 +6,13 @@ import time
 
 import pytest
 
-from numatrace.record import costs, loader, perf_event
-from numatrace.record.bpf_call import has_task_pt_regs
-from numatrace.record.costs import TICK_NS, ProgramStats, measure_tick_ns
-from numatrace.record.plan import Plan
-from numatrace.record.probes import Probes
-from numatrace.record.stimulus import Stimulus
+from numatrace.record.bpf import loader, perf_event
+from numatrace.record.bpf.call import has_task_pt_regs
+from numatrace.record.bpf.plan import Plan
+from numatrace.record.bpf.probes import Probes
+from numatrace.record.bpf.stimulus import Stimulus
+from numatrace.record.sampling import costs
+from numatrace.record.sampling.costs import TICK_NS, ProgramStats, measure_tick_ns
 
 pytestmark = pytest.mark.kernel
 

@@ -14,9 +14,9 @@ import pytest
 
 from numatrace.model.errors import CapabilityError
 from numatrace.record import capabilities
+from numatrace.record.bpf.stimulus import Stimulus, StimulusError
 from numatrace.record.checks import bpf, probes, tools
 from numatrace.record.checks.capability import Host
-from numatrace.record.stimulus import Stimulus, StimulusError
 
 ROOT = Path(__file__).parents[2]
 NOBODY = 65534

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from numatrace.analyze.phases import Phases, Survey
+from numatrace.analyze.phases.phases import Phases, Survey
 from numatrace.analyze.rows import split
 from numatrace.trace.reader import Trace
 

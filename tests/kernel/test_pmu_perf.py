@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from numatrace.record import procfs
+from numatrace.record.machine import procfs
 from numatrace.record.pmu import choose, process
 from numatrace.record.pmu.cpu import identify
 from numatrace.record.pmu.hardware import HardwareSource

@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 
 from numatrace.model.events import EVENT
-from numatrace.record.plan import Plan
-from numatrace.record.probes import Probes
-from numatrace.record.stimulus import Stimulus
+from numatrace.record.bpf.plan import Plan
+from numatrace.record.bpf.probes import Probes
+from numatrace.record.bpf.stimulus import Stimulus
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -16,10 +16,10 @@ import pyarrow.compute as pc
 import pytest
 from pyarrow import Table, ipc
 
-from numatrace.record.gguf_table import Candidate, GgufFinder
+from numatrace.record.bpf.stimulus import Stimulus
 from numatrace.record.options import Options
 from numatrace.record.session import Session
-from numatrace.record.stimulus import Stimulus
+from numatrace.record.tensors.gguf_table import Candidate, GgufFinder
 from numatrace.trace.reader import Trace
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 import pytest
 from pyarrow import Table, ipc
 
-from numatrace.analyze.anonymous import NamedMemory, Span
+from numatrace.analyze.memory.anonymous import NamedMemory, Span
 from numatrace.analyze.rows import split
 from numatrace.trace.reader import Trace
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pyarrow as pa
 
-from numatrace.analyze.phases import Survey
+from numatrace.analyze.phases.phases import Survey
 from numatrace.analyze.rows import split
 from numatrace.model.access import KERNEL, OPERAND, WRITE
 from numatrace.model.events import COLUMNS, EVENT
@@ -17,7 +17,7 @@ from numatrace.trace.schema import ARROW_TYPES, arrow_schema
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from numatrace.analyze.phases import Phases
+    from numatrace.analyze.phases.phases import Phases
 
 MS, SECOND = 1_000_000, 1_000_000_000
 MIB, GIB = 1 << 20, 1 << 30

@@ -14,13 +14,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from numatrace.analyze import load as loading
-from numatrace.analyze.access import CELL, Access, merge
 from numatrace.analyze.cells import Cells
 from numatrace.analyze.documents import Tensor
-from numatrace.analyze.locate import Locator, Place
-from numatrace.analyze.modelfiles import ModelFiles, TensorTable
+from numatrace.analyze.memory.locate import Locator, Place
+from numatrace.analyze.memory.modelfiles import ModelFiles, TensorTable
 from numatrace.analyze.packing import Packing
-from numatrace.analyze.phases import Phases, PhaseSpan
+from numatrace.analyze.phases.phases import Phases, PhaseSpan
+from numatrace.analyze.samples.access import CELL, Access, merge
 from numatrace.model.access import HOW, KERNEL
 from numatrace.trace.reader import Trace
 from tests.unit.test_analyze_faults import A, B, mapped, unmapped

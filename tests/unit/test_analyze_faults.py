@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from numatrace.analyze.mappings import AddressSpace, Mapping
+from numatrace.analyze.memory.mappings import AddressSpace, Mapping
 from numatrace.analyze.rows import exact_sum, group_sums
 from tests.unit.test_analyze_world import MIB, MODEL, PAGE, SECOND, SERVER, WEIGHTS_AT, World
 

@@ -12,10 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from numatrace.analyze import load as loading
-from numatrace.analyze.blocks import Blocks, effect
-from numatrace.analyze.intervals import LEAST_FOR_VERDICT, LEAST_SAMPLES, Weighed, wilson
-from numatrace.analyze.phases import Phases, PhaseSpan
-from numatrace.analyze.time_split import TimeSplit
+from numatrace.analyze.phases.phases import Phases, PhaseSpan
+from numatrace.analyze.phases.time_split import TimeSplit
+from numatrace.analyze.samples.blocks import Blocks, effect
+from numatrace.analyze.samples.intervals import LEAST_FOR_VERDICT, LEAST_SAMPLES, Weighed, wilson
 from numatrace.model.access import DATA_CLASSES
 from numatrace.model.topology import Performance
 from tests.unit.test_analyze_access import MS, access, account, report_of, survey_of

@@ -6,8 +6,8 @@ import random
 
 import pytest
 
-from numatrace.analyze.classes import classify
-from numatrace.analyze.places import Piece, PieceKey, error_bytes
+from numatrace.analyze.memory.classes import classify
+from numatrace.analyze.memory.places import Piece, PieceKey, error_bytes
 from numatrace.model.report import TYPES, Report, describe
 from tests.unit.test_analyze_world import (
     MIB,

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from numatrace.analyze.shares import figure, remote_share
+from numatrace.analyze.samples.shares import figure, remote_share
 from tests.unit.test_analyze_world import MIB, SECOND, SERVER, World
 
 

@@ -12,9 +12,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from numatrace.analyze.anonymous import NamedMemory, Span
-from numatrace.analyze.buffer_layout import Model
 from numatrace.analyze.documents import Tensor
+from numatrace.analyze.memory.anonymous import NamedMemory, Span
+from numatrace.analyze.memory.buffer_layout import Model
 from numatrace.analyze.rows import split
 from numatrace.model.events import EVENT
 from numatrace.trace.schema import KINDS, arrow_schema

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from numatrace.record.btf import HEADER, MAGIC, VMLINUX, Btf, thread_base_offset
+from numatrace.record.bpf.btf import HEADER, MAGIC, VMLINUX, Btf, thread_base_offset
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from numatrace.record.budget import (
+from numatrace.record.sampling.budget import (
     LONGER,
     MAX_HZ,
     MIN_HZ,

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from numatrace.record.buffers import (
+from numatrace.record.memory.buffers import (
     MIN_BYTES,
     PAGE,
     Block,
@@ -20,7 +20,7 @@ from numatrace.record.buffers import (
     leads,
     parse_chunk,
 )
-from numatrace.record.maps import Mapping, read_maps
+from numatrace.record.memory.maps import Mapping, read_maps
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

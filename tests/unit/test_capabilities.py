@@ -23,12 +23,13 @@ from hypothesis import strategies as st
 
 from numatrace.cli import doctor as cli_doctor
 from numatrace.model.errors import CapabilityError
-from numatrace.record import capabilities, distribution
-from numatrace.record.bcc_import import import_bcc
+from numatrace.record import capabilities
+from numatrace.record.bpf.bcc_import import import_bcc
+from numatrace.record.bpf.plan import OPTIONAL_TRACEPOINTS, REQUIRED_TRACEPOINTS
 from numatrace.record.checks import bcc, bpf, privileges, system, tools, tracefs
 from numatrace.record.checks.capability import Capability, Host
-from numatrace.record.distribution import read_distribution
-from numatrace.record.plan import OPTIONAL_TRACEPOINTS, REQUIRED_TRACEPOINTS
+from numatrace.record.machine import distribution
+from numatrace.record.machine.distribution import read_distribution
 
 ALL_CAPABILITIES = 0x1FFFFFFFFFF
 DEBIAN = 'PRETTY_NAME="Debian GNU/Linux 12 (bookworm)"\nID=debian\n'

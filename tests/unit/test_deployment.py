@@ -15,7 +15,7 @@ from numatrace.model.process import (
     managed_by,
     ollama_serve,
 )
-from numatrace.record.deployment import deployment, of_path
+from numatrace.record.machine.deployment import deployment, of_path
 
 ID = "0123456789abcdef" * 4
 OTHER = "fedcba9876543210" * 4

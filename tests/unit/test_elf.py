@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from numatrace.record.elf import ElfFile
-from numatrace.record.libraries import Libraries
-from numatrace.record.maps import read_maps
+from numatrace.record.memory.maps import read_maps
+from numatrace.record.tensors.elf import ElfFile
+from numatrace.record.tensors.libraries import Libraries
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -14,11 +14,11 @@ import gguf
 import numpy as np
 import pytest
 
-from numatrace.record import gguf_table
-from numatrace.record.gguf_table import GgufFinder, GgufTable, Job, named_files, shards
-from numatrace.record.gguf_worker import MAX_TENSORS, describe, printable, read_table
-from numatrace.record.maps import read_maps
-from numatrace.record.pieces import cut
+from numatrace.record.memory.maps import read_maps
+from numatrace.record.memory.pieces import cut
+from numatrace.record.tensors import gguf_table
+from numatrace.record.tensors.gguf_table import GgufFinder, GgufTable, Job, named_files, shards
+from numatrace.record.tensors.gguf_worker import MAX_TENSORS, describe, printable, read_table
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -14,8 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from numatrace.model.errors import CapabilityError
-from numatrace.record import maps
-from numatrace.record.maps import Mapping, diff_maps, parse_maps, read_maps
+from numatrace.record.memory import maps
+from numatrace.record.memory.maps import Mapping, diff_maps, parse_maps, read_maps
 
 UNHURRIED = settings(deadline=None)
 PAGES = st.integers(0, (1 << 35) - 2)

@@ -11,8 +11,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from numatrace.analyze import phase_dwell, phase_events, phase_samples, phase_ticks
-from numatrace.analyze.phases import Phases, PhaseSpan, Survey
+from numatrace.analyze.phases import dwell as phase_dwell
+from numatrace.analyze.phases import events as phase_events
+from numatrace.analyze.phases import samples as phase_samples
+from numatrace.analyze.phases import ticks as phase_ticks
+from numatrace.analyze.phases.phases import Phases, PhaseSpan, Survey
 from numatrace.analyze.rows import split
 from numatrace.model.access import HOW
 from tests.unit.phase_server import (

@@ -7,9 +7,9 @@ from itertools import pairwise
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from numatrace.record.gguf_table import GgufTable, Tensor
-from numatrace.record.maps import Mapping
-from numatrace.record.pieces import Piece, cut
+from numatrace.record.memory.maps import Mapping
+from numatrace.record.memory.pieces import Piece, cut
+from numatrace.record.tensors.gguf_table import GgufTable, Tensor
 
 UNHURRIED = settings(deadline=None)
 DEV, INODE = 7, 11

@@ -21,10 +21,10 @@ from hypothesis import strategies as st
 
 from numatrace.model.errors import CapabilityError, NumatraceError
 from numatrace.model.events import EVENT
-from numatrace.record import placement
-from numatrace.record.maps import read_maps
-from numatrace.record.pieces import Piece, cut
-from numatrace.record.placement import (
+from numatrace.record.memory import placement
+from numatrace.record.memory.maps import read_maps
+from numatrace.record.memory.pieces import Piece, cut
+from numatrace.record.memory.placement import (
     BUDGET_PAGES,
     PIECE_FLOOR_PAGES,
     PlaceRow,

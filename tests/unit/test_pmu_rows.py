@@ -10,10 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from numatrace.model.access import DATA_CLASSES, KERNEL, WRITE
+from numatrace.record.machine.sysfs import node_numbers
 from numatrace.record.pmu.perf_script import Samples
 from numatrace.record.pmu.rate import PACE_S, Pace, Shift
 from numatrace.record.pmu.rows import AccessColumns, Nodes
-from numatrace.record.sysfs import node_numbers
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -23,9 +23,9 @@ from numatrace.model.cpulist import parse_cpulist
 from numatrace.model.document import loads
 from numatrace.model.errors import TraceError
 from numatrace.model.process import ARGV_BYTES, Cgroup, Deployment, Process, Thread
-from numatrace.record import procfs
-from numatrace.record.cgroup import cgroup_paths, read_cgroup
-from numatrace.record.environment import (
+from numatrace.record.machine import procfs
+from numatrace.record.machine.cgroup import cgroup_paths, read_cgroup
+from numatrace.record.machine.environment import (
     process_document,
     read_process,
     read_thread,
@@ -402,7 +402,7 @@ def test_reading_a_process_of_128_threads_takes_well_under_100_ms():
 
 def test_reading_needs_no_heavy_imports():
     code = (
-        "import sys, numatrace.record.environment, numatrace.record.sysfs\n"
+        "import sys, numatrace.record.machine.environment, numatrace.record.machine.sysfs\n"
         "print(*sys.modules.keys() & {'numpy', 'pyarrow', 'psutil', 'bcc', 'click'})"
     )
     command = [sys.executable, "-c", code]

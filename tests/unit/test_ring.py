@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from numatrace.record.ring import BUSY, DISCARD, Ring
+from numatrace.record.bpf.ring import BUSY, DISCARD, Ring
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

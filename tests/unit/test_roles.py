@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from numatrace.analyze.roles import RoleEvidence, role
+from numatrace.analyze.threads.roles import RoleEvidence, role
 from numatrace.model.access import HOW
 
 MS, SECOND = 1_000_000, 1_000_000_000

@@ -8,8 +8,8 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from numatrace.record import sampler as module
-from numatrace.record.sampler import AccessSampler
+from numatrace.record.sampling import sampler as module
+from numatrace.record.sampling.sampler import AccessSampler
 from numatrace.trace.schema import ring_dtype
 
 

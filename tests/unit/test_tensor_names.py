@@ -8,10 +8,10 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from numatrace.record.ggml_buffer import parse
-from numatrace.record.gguf_table import GgufTable, Tensor
-from numatrace.record.tensor_heads import HEAD_BYTES, NUMBERS, Layout, padded, read, study
-from numatrace.record.tensor_names import MAX_WAITING, Namer, NameTable
+from numatrace.record.tensors.ggml_buffer import parse
+from numatrace.record.tensors.gguf_table import GgufTable, Tensor
+from numatrace.record.tensors.heads import HEAD_BYTES, NUMBERS, Layout, padded, read, study
+from numatrace.record.tensors.names import MAX_WAITING, Namer, NameTable
 from numatrace.trace.schema import ring_dtype
 
 SIZES = {"F32": (1, 4), "F16": (1, 2), "Q4_0": (32, 18)}

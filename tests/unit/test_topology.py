@@ -27,8 +27,8 @@ from numatrace.model.document import DOCUMENT_LIMIT, loads
 from numatrace.model.errors import TraceError
 from numatrace.model.machine import Kernel, Memory, Sysctl
 from numatrace.model.topology import HugePages, Node, NodeMemory, Performance, Topology
-from numatrace.record import sysfs
-from numatrace.record.environment import machine_documents
+from numatrace.record.machine import sysfs
+from numatrace.record.machine.environment import machine_documents
 
 CAPTURES = Path(__file__).resolve().parents[3] / "shared/captures/topology"
 unhurried = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from numatrace.record.maps import read_maps
-from numatrace.record.pieces import cut
-from numatrace.record.placement import BUDGET_PAGES, PlaceRow, changed, snapshot
+from numatrace.record.memory.maps import read_maps
+from numatrace.record.memory.pieces import cut
+from numatrace.record.memory.placement import BUDGET_PAGES, PlaceRow, changed, snapshot
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 import pytest
 from pyarrow import ipc
 
+from numatrace.record.bpf.stimulus import Stimulus
+from numatrace.record.machine.sysfs import read_topology
 from numatrace.record.options import Options
 from numatrace.record.session import Session
-from numatrace.record.stimulus import Stimulus
-from numatrace.record.sysfs import read_topology
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from numatrace.analyze import evidence
 from numatrace.analyze.causes import c1_imbalance
 from numatrace.analyze.causes.base import REMOTE_SHARE, main_nodes, share_on
-from numatrace.analyze.room import need_bytes, room_bytes
+from numatrace.analyze.plans.room import need_bytes, room_bytes
 from numatrace.model.report import Finding
 from numatrace.model.units import format_nodes, format_share
 

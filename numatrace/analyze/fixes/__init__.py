@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING
 from numatrace.analyze.fixes import by_hand, systemd
 from numatrace.analyze.fixes.common import title
 from numatrace.analyze.fixes.quoting import RefusedError
-from numatrace.analyze.lint import lint
-from numatrace.analyze.plan import plans, root_process
+from numatrace.analyze.plans.lint import lint
+from numatrace.analyze.plans.plan import plans, root_process
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from numatrace.analyze.plan import Plan
+    from numatrace.analyze.plans.plan import Plan
     from numatrace.analyze.situation import Situation
     from numatrace.model.process import Process
     from numatrace.model.report import Finding, Fix

@@ -15,13 +15,13 @@ from numatrace.analyze.commandline import (
 )
 from numatrace.analyze.fixes import common
 from numatrace.analyze.fixes.quoting import RefusedError, shell, shell_command
-from numatrace.analyze.plan import root_process
+from numatrace.analyze.plans.plan import root_process
 from numatrace.analyze.situation import policy_nodes
 from numatrace.model.cpulist import format_cpulist
 from numatrace.model.report import Fix, Step
 
 if TYPE_CHECKING:
-    from numatrace.analyze.plan import Plan
+    from numatrace.analyze.plans.plan import Plan
     from numatrace.analyze.situation import Situation
     from numatrace.model.process import Process
 

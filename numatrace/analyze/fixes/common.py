@@ -5,14 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from numatrace.analyze.fixes.quoting import RefusedError, shell
-from numatrace.analyze.plan import EVICT_SHARE
-from numatrace.analyze.room import need_bytes, room_bytes
+from numatrace.analyze.plans.plan import EVICT_SHARE
+from numatrace.analyze.plans.room import need_bytes, room_bytes
 from numatrace.model.process import ARGV_BYTES, ARGV_COUNT
 from numatrace.model.report import Step
 from numatrace.model.units import format_nodes, format_share
 
 if TYPE_CHECKING:
-    from numatrace.analyze.plan import Plan
+    from numatrace.analyze.plans.plan import Plan
     from numatrace.analyze.situation import Situation
     from numatrace.model.process import Process
 

@@ -6,9 +6,9 @@ import importlib.util
 import re
 from pathlib import Path
 
-from numatrace.record.bcc_import import find_bcc, import_bcc, is_real_bcc
+from numatrace.record.bpf.bcc_import import find_bcc, import_bcc, is_real_bcc
 from numatrace.record.checks.capability import Capability, Host, one_line
-from numatrace.record.distribution import read_distribution
+from numatrace.record.machine.distribution import read_distribution
 
 LOST = "recording: bcc compiles and loads the BPF programs"
 

@@ -12,14 +12,14 @@ import numpy as np
 
 from numatrace.model.errors import CapabilityError
 from numatrace.model.events import EVENT
+from numatrace.record.bpf.plan import Plan
+from numatrace.record.bpf.probes import Probes
+from numatrace.record.bpf.stimulus import Stimulus, StimulusError
 from numatrace.record.checks.capability import Capability, Host, one_line
+from numatrace.record.machine.sysfs import node_cpus, node_numbers, online_cpus
 from numatrace.record.operands import Operands, read_code
-from numatrace.record.plan import Plan
-from numatrace.record.probes import Probes
-from numatrace.record.registers import in_order
-from numatrace.record.stimulus import Stimulus, StimulusError
-from numatrace.record.sysfs import node_cpus, node_numbers, online_cpus
-from numatrace.record.ticks import Ticks
+from numatrace.record.sampling.registers import in_order
+from numatrace.record.sampling.ticks import Ticks
 
 Array = np.ndarray[Any, Any]
 

@@ -11,7 +11,7 @@ import subprocess
 from collections import Counter
 
 from numatrace.record.checks.capability import Capability, Host, errno_text, one_line
-from numatrace.record.distribution import read_distribution
+from numatrace.record.machine.distribution import read_distribution
 
 TOOL_TIMEOUT_S = 10.0
 """Longest that a program which we ask something may take."""

@@ -7,10 +7,10 @@ import os
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from numatrace.record.bpf.plan import OPTIONAL_TRACEPOINTS, REQUIRED_TRACEPOINTS, Plan
 from numatrace.record.checks.bpf import may_use_bpf, not_tried
 from numatrace.record.checks.capability import Capability, Host, errno_text
 from numatrace.record.checks.privileges import CAP_SYS_ADMIN, has_capability
-from numatrace.record.plan import OPTIONAL_TRACEPOINTS, REQUIRED_TRACEPOINTS, Plan
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal
 
 from numatrace.model.text import printable
-from numatrace.record.files import read_integer, read_names
+from numatrace.record.machine.files import read_integer, read_names
+from numatrace.record.machine.sysfs import ROOT
 from numatrace.record.pmu import process
 from numatrace.record.pmu.cpu import identify
 from numatrace.record.pmu.evlist import common_sample_type
@@ -23,7 +24,6 @@ from numatrace.record.pmu.evlist import parse as parse_evlist
 from numatrace.record.pmu.perf_script import fields_for
 from numatrace.record.pmu.plan import CountPlan, SamplePlan, record_arguments
 from numatrace.record.pmu.tables import Count, Counts, Option, Row, Sampling, load, select
-from numatrace.record.sysfs import ROOT
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -15,7 +15,7 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
-from numatrace.record import procfs
+from numatrace.record.machine import procfs
 from numatrace.record.pmu import process
 from numatrace.record.pmu.perf_stat import StatReader
 from numatrace.record.pmu.plan import stat_command

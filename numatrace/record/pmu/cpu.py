@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 from numatrace.model.cpulist import CPU_LIMIT
 from numatrace.model.text import printable
-from numatrace.record.files import numbered, read_text
-from numatrace.record.sysfs import CPUS, ROOT, cpu_model
+from numatrace.record.machine.files import numbered, read_text
+from numatrace.record.machine.sysfs import CPUS, ROOT, cpu_model
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 
 import psutil
 
-from numatrace.record import procfs
+from numatrace.record.machine import procfs
+from numatrace.record.machine.sysfs import ROOT, online_cpus
 from numatrace.record.pmu.counters import PerfCounters
 from numatrace.record.pmu.perf_session import PerfSampling
 from numatrace.record.pmu.rate import Pace, Shift, rate_row
 from numatrace.record.pmu.resctrl import Resctrl
 from numatrace.record.pmu.rows import AccessColumns, Filtered, Nodes
-from numatrace.record.sysfs import ROOT, online_cpus
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping

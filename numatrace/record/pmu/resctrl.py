@@ -6,8 +6,14 @@ import time
 from typing import TYPE_CHECKING, Final
 
 from numatrace.model.cpulist import CPU_LIMIT, NODE_LIMIT
-from numatrace.record import sysfs
-from numatrace.record.files import numbered, read_cpulist, read_integer, read_names, to_integer
+from numatrace.record.machine import sysfs
+from numatrace.record.machine.files import (
+    numbered,
+    read_cpulist,
+    read_integer,
+    read_names,
+    to_integer,
+)
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -9,10 +9,10 @@ import numpy as np
 
 from numatrace.model.access import KERNEL, WRITE
 from numatrace.model.cpulist import CPU_LIMIT
-from numatrace.record import sysfs
-from numatrace.record.files import read_integer
+from numatrace.record.machine import sysfs
+from numatrace.record.machine.files import read_integer
 from numatrace.record.pmu.data_source import CLASSES, LOAD, STORE, Classified, classify
-from numatrace.record.sampler import mem_nodes
+from numatrace.record.sampling.sampler import mem_nodes
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence

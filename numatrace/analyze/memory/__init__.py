@@ -1,0 +1,1 @@
+"""What lies where, and when: mappings, regions, tensors, pages on nodes."""

@@ -1,0 +1,1 @@
+"""What the server was doing when, told from the events alone."""

@@ -1,0 +1,1 @@
+"""Access samples: columns, sums, shares with intervals, and the views of them."""

@@ -1,0 +1,1 @@
+"""What each thread did, and what it is for."""

@@ -1,0 +1,1 @@
+"""Readers of /proc and /sys, and the documents made of them."""

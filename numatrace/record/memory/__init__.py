@@ -1,0 +1,1 @@
+"""The mappings of followed processes, and the nodes of their pages."""

@@ -1,0 +1,1 @@
+"""Access samples from the CPUs' clocks, and what they may cost."""

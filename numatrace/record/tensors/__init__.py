@@ -1,0 +1,1 @@
+"""Which tensor lies where: model files, and servers watched while they load."""
