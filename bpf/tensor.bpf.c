@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /* Where a followed server puts its tensors: ggml_backend_tensor_alloc(buffer, tensor, addr).
  *
- * User space attaches on_tensor, detaches it, and makes sense of the bytes: record/tensors/watch.py.
+ * User space attaches on_tensor, detaches it, and makes sense of the bytes:
+ * record/tensors/watch.py.
  */
 
 BPF_RINGBUF_OUTPUT(tensor_ring, TENSOR_RING_PAGES);
