@@ -6,7 +6,8 @@ strict: a stage without a test, or a skip in `kernel` or `vm`, is a failure.
 The tests of tests/vm run inside the multi-node guest of scripts/numa-vm. On the host they are
 collected as usual; when the first one's turn comes, one guest is booted that runs them all and
 writes each report to a shared folder, and every report is then replayed as the host item's own.
-Those marked `oracle` have a second guest to themselves, in which every access can be counted.
+Those marked `oracle` have a guest to themselves, in which every access can be counted, those marked
+`systemd` one whose first process is systemd.
 """
 
 from __future__ import annotations
@@ -41,8 +42,12 @@ FOLDER = {"kernel": "kernel", "vm": "vm"}
 """Folders whose tests get the marker of the same name; all others are stage `unit`."""
 STRICT = frozenset({"kernel", "vm"})
 
-ORACLE = "oracle"
-"""Marker, and name of the guest under the QEMU plugin of tests/oracle."""
+GUESTS = {
+    "": "runs in the guest",
+    "oracle": "runs in a guest under the QEMU plugin of tests/oracle",
+    "systemd": "runs in a guest whose first process is systemd",
+}
+"""Name of each guest, which is the marker of the tests that need it."""
 
 IN_GUEST = bool(os.environ.get("NUMATRACE_IN_VM") or os.environ.get("NUMATRACE_VM"))
 """scripts/numa-vm sets the latter; a person with the nodes and nothing to lose sets the former."""
@@ -60,9 +65,11 @@ def pytest_configure(config: pytest.Config) -> None:
     unknown = set(_stages(config)) - set(STAGES)
     if unknown:
         raise pytest.UsageError(f"--stages: no stage {', '.join(sorted(unknown))}")
-    config.addinivalue_line("markers", f"{ORACLE}: runs in a guest under tests/oracle's plugin")
+    for name, what in GUESTS.items():
+        if name:
+            config.addinivalue_line("markers", f"{name}: {what}")
     if not IN_GUEST:
-        config.stash[GUESTS] = {"": Guest(), ORACLE: Guest()}
+        config.stash[BOOTED] = {name: Guest() for name in GUESTS}
     elif path := os.environ.get("NUMATRACE_VM_REPORTS"):
         config.pluginmanager.register(ReportWriter(config, Path(path)))
 
@@ -190,11 +197,13 @@ class Guest:
 
 NORMAL_ENDS = ("exit status 0", "exit status 1")
 """All passed, or some failed: what pytest itself says in its exit status."""
-GUESTS = pytest.StashKey[dict[str, Guest]]()
+BOOTED = pytest.StashKey[dict[str, Guest]]()
 
 
 def _guest_options(name: str, shared: Path) -> list[str]:
-    if name != ORACLE:
+    if name == "systemd":
+        return ["--systemd"]
+    if name != "oracle":
         return []
     from tests.oracle.build import guest_options
 
@@ -264,7 +273,7 @@ def pytest_runtest_protocol(item: pytest.Item) -> bool | None:
     if IN_GUEST or stage_of(item) != "vm":
         return None
     name = _guest_of(item)
-    guest = item.config.stash[GUESTS][name]
+    guest = item.config.stash[BOOTED][name]
     if not guest.end:
         mine = (each for each in item.session.items if stage_of(each) == "vm")
         guest.run(item.config, name, [each.nodeid for each in mine if _guest_of(each) == name])
@@ -276,7 +285,7 @@ def pytest_runtest_protocol(item: pytest.Item) -> bool | None:
 
 
 def _guest_of(item: pytest.Item) -> str:
-    return ORACLE if item.get_closest_marker(ORACLE) else ""
+    return next((name for name in GUESTS if name and item.get_closest_marker(name)), "")
 
 
 # --- the result of each stage, above pytest's closing line
@@ -286,7 +295,7 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
     if not _stages(config):
         return
     terminalreporter.section("stages")
-    guests = config.stash.get(GUESTS, {})
+    guests = config.stash.get(BOOTED, {})
     for stage in _stages(config):
         counts, seconds = _tally(terminalreporter.stats, stage)
         said = ", ".join(f"{n} {outcome}" for outcome, n in counts.items()) or "not run"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from numatrace.model.events import FAMILIES
-from numatrace.model.report import LossView
+from numatrace.model.views import LossView
 
 if TYPE_CHECKING:
     from numatrace.analyze.load import Loaded

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from numatrace.analyze.account import losses
-from numatrace.analyze.causes import find_causes
+from numatrace.analyze.causes import judge, judge_one_node
+from numatrace.analyze.corrections import corrections
 from numatrace.analyze.fixes import with_fixes
 from numatrace.analyze.load import load
 from numatrace.analyze.memory.classes import PRIVATE, WEIGHTS
 from numatrace.analyze.memory.regions import region_views, regions
 from numatrace.analyze.memory.tensors import layer_views, tensor_views
+from numatrace.analyze.plans.choose import choose, to_views
 from numatrace.analyze.samples.measure import measure
 from numatrace.analyze.samples.reads import Reads
 from numatrace.analyze.samples.shares import Measured, share_views
 from numatrace.analyze.samples.views import access_view, phase_views
-from numatrace.analyze.situation import compute_threads, find_server, situation, with_measured
+from numatrace.analyze.serverview import server_view
+from numatrace.analyze.situation import compute_threads, find_server, situation
 from numatrace.analyze.threads.behaviour import roles
 from numatrace.analyze.verdict import early_verdict, verdict
 from numatrace.analyze.views import machine_view, process_views, thread_views
@@ -29,14 +32,17 @@ if TYPE_CHECKING:
 
     from numatrace.analyze.load import Loaded
     from numatrace.analyze.memory.regions import Region
+    from numatrace.analyze.plans.choose import Choice
     from numatrace.analyze.samples.measure import Measure
     from numatrace.analyze.situation import Situation
+    from numatrace.model.findings import Finding, PlanView, RuledOut, Verdict
     from numatrace.model.measured import Source
     from numatrace.model.process import Process
-    from numatrace.model.report import Finding, LossView, Verdict
+    from numatrace.model.views import LossView
     from numatrace.trace.reader import Trace
 
 SHARED_CLASSES = (*WEIGHTS, "KV cache", "compute", "heap", PRIVATE)
+REFUSED = "it cannot be carried out exactly for how this server is run"
 SHARED_BYTES = 1 << 20
 """Regions smaller than this are left out of the table of threads by regions."""
 
@@ -71,18 +77,19 @@ def analyze_batches(batches: Iterable[pa.RecordBatch], trace_version: int) -> Re
     measured = measure(loaded, found, tgid)
     role_of = roles(loaded, measured)
     compute = compute_threads(loaded, role_of, tgid)
-    now = situation(loaded, found.of(tgid), compute, server, reason) if server else None
-    now = with_measured(now, measured, loaded.phases) if now is not None else None
+    now = situation(loaded, found, measured, compute, (server, reason)) if server else None
     accounts = losses(loaded)
-    answer, findings = _judge(loaded, accounts, now)
+    # Before causes and plans ask for more ratios than the samples are weighed with.
+    access = access_view(loaded, measured, now.measured if now is not None else None)
+    answer = _judge(loaded, accounts, now)
     topology = loaded.documents.topology
     one_node = topology is not None and not topology.has_numa
     tensors = tensor_views(loaded, measured)
     reads = Reads(loaded, found, measured)
     by_thread = Measured(loaded, found, measured)
     return Report(
-        verdict=answer,
-        findings=tuple(findings),
+        verdict=answer.verdict,
+        findings=answer.findings,
         machine=machine_view(loaded),
         processes=process_views(loaded, server),
         threads=thread_views(loaded, role_of, measured),
@@ -93,22 +100,77 @@ def analyze_batches(batches: Iterable[pa.RecordBatch], trace_version: int) -> Re
         losses=accounts,
         provenance=_provenance(loaded, trace_version, measured),
         notes=tuple(_notes(server, reason, now)),
-        access=access_view(loaded, measured, now.measured if now is not None else None),
+        access=access,
         phases=phase_views(loaded, measured, tgid),
         reads=reads.rows(),
         hot=reads.hot(tgid),
+        ruled_out=answer.ruled_out,
+        plans=answer.plans,
+        corrections=answer.corrections,
+        server=server_view(now) if now is not None else None,
     )
 
 
-def _judge(
-    loaded: Loaded, accounts: Sequence[LossView], now: Situation | None
-) -> tuple[Verdict, list[Finding]]:
+@dataclass(frozen=True, slots=True)
+class _Answer:
+    """What the report says of causes and plans."""
+
+    verdict: Verdict
+    findings: tuple[Finding, ...] = ()
+    ruled_out: tuple[RuledOut, ...] = ()
+    plans: tuple[PlanView, ...] = ()
+    corrections: tuple[str, ...] = ()
+
+
+def _judge(loaded: Loaded, accounts: Sequence[LossView], now: Situation | None) -> _Answer:
     early = early_verdict(loaded.documents.topology, accounts, now)
-    if early is not None or now is None:
+    if now is None or (early is not None and early.kind != "one-node"):
         assert early is not None  # without a situation there is always an early verdict
-        return early, []
-    findings = [with_fixes(now, finding) for finding in find_causes(now)]
-    return verdict(now, findings), findings
+        return _Answer(early)
+    judged = judge_one_node(now) if early is not None else judge(now)
+    if early is not None and not judged.findings:
+        return _Answer(early, ruled_out=tuple(judged.ruled_out))
+    choices = choose(now, judged.findings[0] if judged.findings else None)
+    findings = _fixed(now, judged.findings, choices)
+    return _Answer(
+        verdict(now, judged),
+        findings,
+        tuple(judged.ruled_out),
+        _carried_out(to_views(choices), findings),
+        corrections(now, findings, evicts=any(c.plan.evict for c in choices if not c.why_not)),
+    )
+
+
+def _carried_out(plans: tuple[PlanView, ...], findings: Sequence[Finding]) -> tuple[PlanView, ...]:
+    """Return the plans, the chosen one being what the first fix does: the best may be refused."""
+    done = next((fix.plan for finding in findings for fix in finding.fixes if fix.plan), "")
+    if not done:
+        return tuple(replace(plan, chosen=False, why_not=plan.why_not or REFUSED) for plan in plans)
+    return tuple(
+        replace(plan, chosen=True, why_not="")
+        if plan.id == done
+        else replace(plan, chosen=False, why_not=plan.why_not or REFUSED)
+        for plan in plans
+    )
+
+
+def _fixed(
+    now: Situation, findings: Sequence[Finding], choices: Sequence[Choice]
+) -> tuple[Finding, ...]:
+    """Return the findings with their fixes; each fix once, with the first one that it is for.
+
+    `choices` are the plans for the first finding.
+    """
+    found: list[Finding] = []
+    for finding in findings:
+        fixed = with_fixes(now, finding, None if found else choices)
+        ids = {fix.id for fix in fixed.fixes}
+        same = next((each for each in found if ids & {fix.id for fix in each.fixes}), None)
+        if same is not None:
+            note = f"The fix for {same.cause} puts this right as well."
+            fixed = replace(finding, notes=(*finding.notes, note))
+        found.append(fixed)
+    return tuple(found)
 
 
 def _shared(found: list[Region]) -> list[Region]:

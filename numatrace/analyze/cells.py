@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from numatrace.analyze.packing import in_order
+
 if TYPE_CHECKING:
     from numatrace.analyze.rows import Numbers
 
@@ -48,9 +50,18 @@ class Cells:
         self._sum(keys, self.integers, self.floats)
 
     def _sum(self, keys: Numbers, integers: Numbers, floats: Numbers) -> None:
-        order = np.argsort(keys, kind="stable")
+        order = in_order(keys)
         ordered = keys[order]
         starts = np.flatnonzero(np.concatenate([[True], ordered[1:] != ordered[:-1]]))
         self.keys = ordered[starts]
-        self.integers = np.add.reduceat(integers[order], starts, axis=0)
-        self.floats = np.add.reduceat(floats[order], starts, axis=0)
+        self.integers = _sums(integers, order, starts)
+        self.floats = _sums(floats, order, starts)
+
+
+def _sums(rows: Numbers, order: Numbers, starts: Numbers) -> Numbers:
+    """Return the sums of rows in an order from each start to the next."""
+    # Column by column: numpy is slow to add up short rows.
+    found = np.empty((rows.shape[1], len(starts)), rows.dtype)
+    for sums, column in zip(found, rows.T, strict=True):
+        np.add.reduceat(column[order], starts, out=sums)
+    return found.T

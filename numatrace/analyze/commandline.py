@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -12,11 +13,17 @@ if TYPE_CHECKING:
 THREADS = ("-t", "--threads")
 BATCH_THREADS = ("-tb", "--threads-batch")
 NUMA = ("--numa",)
+PORT = ("--port",)
+LOAD_MODE = ("-lm", "--load-mode")
+NO_REPACK = ("-nr", "--no-repack")
+MAPPING = ("--mmap", "--no-mmap")
 THREADS_VARIABLE = "LLAMA_ARG_THREADS"
 NUMA_VARIABLE = "LLAMA_ARG_NUMA"
 """What llama.cpp reads where the option is not on the command line (common/arg.cpp)."""
 REPINNING = ("distribute", "isolate")
 """Values of --numa with which ggml pins its threads itself, over what numactl has set."""
+BLOB = re.compile(r".*/blobs/(sha256-[0-9a-f]{64})")
+"""How Ollama names the file of a model."""
 
 
 def is_llama_cpp(argv: Sequence[str]) -> bool:
@@ -43,14 +50,28 @@ def asked_threads(process: Process) -> int | None:
 
 
 def threads_are_fixed(server: Process, root: Process) -> bool:
-    """Whether no setting of `root`'s start changes the server's thread count.
+    """Whether no setting that numatrace can name changes the server's thread count.
 
-    `ollama serve` gives its llama-server (since 0.30) its environment, where a -t that the model
-    or the request asked for wins; the runners before that took no such variable.
+    `ollama serve` gives its llama-server (since 0.30) its environment; a -t there comes from the
+    model or the request and wins, and the runners before that took no variable at all. Then a
+    parameter of the model decides, which can be set for a model that Ollama itself keeps.
     """
-    if root.tgid == server.tgid:
+    if root.tgid == server.tgid or sets_threads_by_variable(server):
         return False
-    return not is_llama_cpp(server.argv) or option(server.argv, THREADS) is not None
+    return ollama_blob(server) is None
+
+
+def sets_threads_by_variable(server: Process) -> bool:
+    """Whether a server below `ollama serve` takes its thread count from LLAMA_ARG_THREADS."""
+    named = server.argv[:1] and server.argv[0].rpartition("/")[2] == "ollama_llama_server"
+    return is_llama_cpp(server.argv) and not named and option(server.argv, THREADS) is None
+
+
+def ollama_blob(server: Process) -> str | None:
+    """Return the digest in the name of the model's file, if Ollama keeps it."""
+    path = option(server.argv, ("--model", "-m"))
+    found = BLOB.fullmatch(path) if path else None
+    return found[1] if found else None
 
 
 def with_threads(argv: Sequence[str], threads: int) -> tuple[list[str], bool]:
@@ -59,9 +80,9 @@ def with_threads(argv: Sequence[str], threads: int) -> tuple[list[str], bool]:
     Where the option is there its value is replaced; a batch thread count above it is lowered to
     it. To a llama.cpp program `-t` is added. Nothing else changes.
     """
-    changed = _replaced(argv, _thread_names(argv), lambda _: str(threads))
+    changed = replaced(argv, _thread_names(argv), lambda _: str(threads))
     if is_llama_cpp(argv):
-        changed = _replaced(changed, BATCH_THREADS, lambda old: str(_at_most(old, threads)))
+        changed = replaced(changed, BATCH_THREADS, lambda old: str(_at_most(old, threads)))
     if option(argv, _thread_names(argv)) is not None:
         return changed, True
     if is_llama_cpp(argv):
@@ -69,9 +90,32 @@ def with_threads(argv: Sequence[str], threads: int) -> tuple[list[str], bool]:
     return changed, False
 
 
+def with_option(argv: Sequence[str], names: tuple[str, ...], value: str) -> list[str]:
+    """Return the command line with an option set to a value: replaced, else added at the end."""
+    if option(argv, names) is None:
+        return [*argv, names[-1], value]
+    return replaced(argv, names, lambda _: value)
+
+
+def without_words(argv: Sequence[str], words: tuple[str, ...]) -> list[str]:
+    """Return the command line without these options, which take no value."""
+    return [*argv[:1], *(argument for argument in argv[1:] if argument not in words)]
+
+
 def without_repinning(argv: Sequence[str]) -> list[str]:
     """Return the command line with --numa distribute and isolate made --numa numactl."""
-    return _replaced(argv, NUMA, lambda old: "numactl" if old in REPINNING else old)
+    return replaced(argv, NUMA, lambda old: "numactl" if old in REPINNING else old)
+
+
+def replaced(argv: Sequence[str], names: tuple[str, ...], new: Callable[[str], str]) -> list[str]:
+    """Return the command line with every value of an option put through `new`."""
+    changed = list(argv)
+    for place, value in _found(argv, names):
+        if argv[place] in names:
+            changed[place + 1] = new(value)
+        else:
+            changed[place] = f"{argv[place].partition('=')[0]}={new(value)}"
+    return changed
 
 
 def _thread_names(argv: Sequence[str]) -> tuple[str, ...]:
@@ -89,16 +133,6 @@ def _found(argv: Sequence[str], names: tuple[str, ...]) -> list[tuple[int, str]]
         elif equals and name in names and name.startswith("--"):
             found.append((place, value))
     return found
-
-
-def _replaced(argv: Sequence[str], names: tuple[str, ...], new: Callable[[str], str]) -> list[str]:
-    changed = list(argv)
-    for place, value in _found(argv, names):
-        if argv[place] in names:
-            changed[place + 1] = new(value)
-        else:
-            changed[place] = f"{argv[place].partition('=')[0]}={new(value)}"
-    return changed
 
 
 def _at_most(text: str, limit: int) -> str:

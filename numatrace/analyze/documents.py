@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from numatrace.model.document import loads
 from numatrace.model.errors import TraceError
-from numatrace.model.machine import Kernel, Memory, Sysctl
+from numatrace.model.machine import Devices, Kernel, Links, Memory, Sysctl
 from numatrace.model.process import Process, Thread
 from numatrace.model.topology import Topology
 
@@ -46,8 +46,12 @@ class Documents:
     def __init__(self) -> None:
         self.topology: Topology | None = None
         self.memory: Memory | None = None
+        self.first_memory: Memory | None = None
+        """As it was at attach; `memory` is the latest."""
         self.sysctl = Sysctl({})
         self.kernel = Kernel()
+        self.devices = Devices()
+        self.links: Links | None = None
         self.processes: dict[int, Process] = {}
         self.threads: dict[tuple[int, int], Thread] = {}
         self._lists: dict[tuple[int, ...], tuple[int, ...]] = {}
@@ -92,10 +96,15 @@ class Documents:
             self.topology = Topology.from_json(document)
         elif name == "memory":
             self.memory = Memory.from_json(document)
+            self.first_memory = self.first_memory or self.memory
         elif name == "sysctl":
             self.sysctl = Sysctl.from_json(document)
         elif name == "kernel":
             self.kernel = Kernel.from_json(document)
+        elif name == "devices":
+            self.devices = Devices.from_json(document)
+        elif name == "links":
+            self.links = Links.from_json(document)
 
     def _process(self, tgid: int, _tid: int, _name: str, value: str) -> None:
         process = Process.from_json(loads(value, "process"))

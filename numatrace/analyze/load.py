@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -22,7 +23,7 @@ from numatrace.analyze.threads.residency import Residency
 from numatrace.model.events import EVENTS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
     import pyarrow as pa
 
@@ -68,7 +69,7 @@ def load(batches: Iterable[pa.RecordBatch]) -> Loaded:
     `batches` can be iterated again: a list, or an object that reads the file anew.
     """
     loaded = _survey(batches)
-    for batch in batches:
+    for batch in _ahead(batches):
         _take(loaded, split(batch))
     loaded.faults.settle(loaded.locator, 0)
     loaded.access.settle(loaded.locator, 0)
@@ -78,10 +79,20 @@ def load(batches: Iterable[pa.RecordBatch]) -> Loaded:
     return loaded
 
 
+def _ahead(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    """Yield the batches, each next one being read while the last one is worked on."""
+    left = iter(batches)
+    with ThreadPoolExecutor(1) as reader:
+        following = reader.submit(next, left, None)
+        while (batch := following.result()) is not None:
+            following = reader.submit(next, left, None)
+            yield batch
+
+
 def _survey(batches: Iterable[pa.RecordBatch]) -> Loaded:
     """Take documents, tensor tables and phases, which samples before them need, too."""
     documents, survey = Documents(), Survey()
-    for batch in batches:
+    for batch in _ahead(batches):
         rows = split(batch)
         documents.take(rows)
         survey.take(rows)

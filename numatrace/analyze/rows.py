@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,34 +16,48 @@ if TYPE_CHECKING:
 Numbers = np.ndarray[Any, np.dtype[Any]]
 
 
+FEW = 8
+"""Different keys that are looked for one by one; to sort all takes as long as some ten."""
+RUNS = 32
+"""A kind's rows that lie in at most so many runs are copied run by run, else one by one."""
+
+
 class Rows:
     """The rows of one kind in one batch; a column is taken out when it is asked for."""
 
-    def __init__(self, kind: str, batch: pa.RecordBatch, chosen: pa.Array | None = None) -> None:
+    def __init__(self, kind: str, views: _Views, chosen: list[slice] | Numbers) -> None:
         self.kind = kind
-        self._batch = batch
+        self._views = views
         self._chosen = chosen
-        self._count = batch.num_rows if chosen is None else chosen.true_count
+        """Where the rows are in the batch: in runs, or the index of each."""
+        self._coded: dict[str, tuple[Numbers, list[str]]] = {}
 
     def __len__(self) -> int:
         """Return the number of rows."""
-        return int(self._count)
+        if isinstance(self._chosen, list):
+            return sum(run.stop - run.start for run in self._chosen)
+        return len(self._chosen)
+
+    def at(self, chosen: Numbers) -> Rows:
+        """Return some of the rows, by index."""
+        every = np.arange(self._views.batch.num_rows)
+        return Rows(self.kind, self._views, self._picked(every)[chosen])
 
     def numbers(self, column: str, missing: int = 0) -> Numbers:
         """Return a column as int64 or uint64, with `missing` where the trace holds null.
 
         Only the columns typed u64 come as uint64; for them `missing` must not be negative.
         """
-        array = self._column(column)
-        if array.null_count:
-            array = array.fill_null(missing)
-        values: Numbers = array.to_numpy(zero_copy_only=False)
-        return values if values.dtype == np.uint64 else values.astype(np.int64)
+        values, valid = self._views.column(column)
+        picked = self._picked(values)
+        if valid is not None:
+            picked = np.where(self._picked(valid), picked, picked.dtype.type(missing))
+        return picked if picked.dtype == np.uint64 else picked.astype(np.int64)
 
     def present(self, column: str) -> Numbers:
         """Return for each row whether the column is not null."""
-        valid: Numbers = self._column(column).is_valid().to_numpy(zero_copy_only=False)
-        return valid
+        _, valid = self._views.column(column)
+        return np.ones(len(self), bool) if valid is None else self._picked(valid)
 
     def integers(self, column: str, missing: int = 0) -> list[int]:
         """Return a column as Python integers."""
@@ -51,29 +66,67 @@ class Rows:
 
     def texts(self, column: str) -> list[str]:
         """Return a text column, with "" where the trace holds null."""
-        return [value or "" for value in self._column(column).to_pylist()]
+        return [value or "" for value in self._texts(column).to_pylist()]
 
     def coded(self, column: str) -> tuple[Numbers, list[str]]:
         """Return a text column as indices into the list of its different texts, "" for null."""
-        coded = self._column(column).dictionary_encode()
-        texts: list[str] = coded.dictionary.to_pylist()
-        codes = coded.indices.fill_null(len(texts)).to_numpy(zero_copy_only=False)
-        return codes.astype(np.int64), [*texts, ""]
+        if column not in self._coded:
+            coded = self._texts(column).dictionary_encode()
+            texts: list[str] = coded.dictionary.to_pylist()
+            codes = coded.indices.fill_null(len(texts)).to_numpy(zero_copy_only=False)
+            self._coded[column] = codes.astype(np.int64), [*texts, ""]
+        return self._coded[column]
 
-    def _column(self, name: str) -> pa.Array:
-        column = self._batch.column(name)
-        return column if self._chosen is None else column.filter(self._chosen)
+    def _picked(self, values: Numbers) -> Numbers:
+        if not isinstance(self._chosen, list):
+            return values[self._chosen]
+        parts = [values[run] for run in self._chosen]
+        return parts[0] if len(parts) == 1 else np.concatenate(parts)
+
+    def _texts(self, name: str) -> pa.Array:
+        column = self._views.batch.column(name)
+        if not isinstance(self._chosen, list):
+            return column.take(pa.array(self._chosen))
+        parts = [column.slice(run.start, run.stop - run.start) for run in self._chosen]
+        return parts[0] if len(parts) == 1 else pa.concat_arrays(parts)
+
+
+class _Views:
+    """The columns of numbers of a batch as numpy arrays, on the batch's own memory."""
+
+    def __init__(self, batch: pa.RecordBatch) -> None:
+        self.batch = batch
+        self._columns: dict[str, tuple[Numbers, Numbers | None]] = {}
+
+    def column(self, name: str) -> tuple[Numbers, Numbers | None]:
+        """Return a column's values, and a mask of those that are not null; None if none is."""
+        if name not in self._columns:
+            array = self.batch.column(name)
+            valid = None
+            if array.null_count:
+                valid = array.is_valid().to_numpy(zero_copy_only=False)
+                data = [None, array.buffers()[1]]
+                array = pa.Array.from_buffers(array.type, len(array), data, 0, array.offset)
+            self._columns[name] = array.to_numpy(), valid
+        return self._columns[name]
 
 
 def split(batch: pa.RecordBatch) -> dict[str, Rows]:
     """Return the batch's rows by kind, in their order; only the kinds that it holds."""
     codes = batch.column("kind").indices.to_numpy(zero_copy_only=False)
-    found = np.unique(codes).tolist()
+    cuts = np.flatnonzero(codes[1:] != codes[:-1]) + 1
+    bounds = [0, *cuts.tolist(), len(codes)] if len(codes) else []
+    runs: dict[int, list[slice]] = {}
+    for first, last in itertools.pairwise(bounds):
+        runs.setdefault(int(codes[first]), []).append(slice(first, last))
+    views = _Views(batch)
     return {
         EVENTS[code].kind: Rows(
-            EVENTS[code].kind, batch, pa.array(codes == code) if len(found) > 1 else None
+            EVENTS[code].kind,
+            views,
+            mine if len(mine) <= RUNS else np.flatnonzero(codes == code),
         )
-        for code in found
+        for code, mine in sorted(runs.items())
     }
 
 
@@ -86,8 +139,11 @@ def exact_sum(values: Numbers) -> int:
 
 def alike(keys: Numbers) -> list[Numbers]:
     """Return the indices of equal keys together: one array for every different key, in order."""
-    if not len(keys):
-        return []
+    if len(keys) and (keys == keys[0]).all():
+        return [np.arange(len(keys))]
+    names = np.unique(keys)
+    if len(names) <= FEW:
+        return [np.flatnonzero(keys == name) for name in names]
     order = np.argsort(keys, kind="stable")
     ordered = keys[order]
     return np.split(order, np.flatnonzero(ordered[1:] != ordered[:-1]) + 1)

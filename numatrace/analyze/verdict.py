@@ -1,13 +1,14 @@
-"""The answer: a fix, healthy, one node only, or withheld because the trace cannot carry one."""
+"""The answer: a fix, not worth one, healthy, one node only, or withheld, and why."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 from numatrace.analyze import evidence
-from numatrace.analyze.causes.base import REMOTE_SHARE, main_nodes, share_on
+from numatrace.analyze.causes.base import REMOTE_SHARE, WORTH_SHARE, main_nodes, share_on
+from numatrace.analyze.causes.lost import share_of_time
+from numatrace.model.findings import Evidence, Verdict
 from numatrace.model.measured import Figure
-from numatrace.model.report import Evidence, Verdict
 from numatrace.model.units import (
     format_bytes,
     format_count,
@@ -19,9 +20,11 @@ from numatrace.model.units import (
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from numatrace.analyze.causes import Judged
     from numatrace.analyze.situation import Situation
-    from numatrace.model.report import Finding, LossView
+    from numatrace.model.findings import Finding
     from numatrace.model.topology import Topology
+    from numatrace.model.views import LossView
 
 LOSS_SHARE = 0.05
 """Above this share of lost events of a family, what was kept may not be what happened."""
@@ -41,21 +44,34 @@ def early_verdict(
     """Return the verdict that needs no look at causes, or None."""
     if topology is None:
         return _withheld("The trace does not say what nodes the machine has.", [_again()])
-    if not topology.has_numa:
-        return _one_node(topology)
-    return _lost(losses) or _too_little(situation)
+    if topology.has_numa:
+        return _lost(losses) or _too_little(situation)
+    return _one_node(topology)
 
 
-def verdict(situation: Situation, findings: Sequence[Finding]) -> Verdict:
+def verdict(situation: Situation, judged: Judged) -> Verdict:
     """Return the verdict of a situation that has enough in it to judge by."""
-    if findings:
-        return Verdict("fix", findings[0].sentence, findings[0].evidence)
+    if judged.findings:
+        return Verdict("fix", judged.findings[0].sentence, judged.findings[0].evidence)
+    if judged.cheap:
+        return _not_worth(situation, judged.cheap[0])
     remote = situation.remote
     if remote is not None and remote.value <= REMOTE_SHARE:
         return _bound(situation, remote)
     if _is_spread(situation):
         return _spread(situation)
     return _unexplained(situation)
+
+
+def _not_worth(situation: Situation, finding: Finding) -> Verdict:
+    assert finding.lost_ns is not None  # what costs nothing known is not cheap
+    _, _, most = share_of_time(situation, finding.lost_ns)
+    return Verdict(
+        "not-worth-fixing",
+        f"Not worth fixing: {finding.cause}, {finding.name}, costs at most {format_share(most)} of"
+        f" the compute threads' CPU time, below {format_share(WORTH_SHARE)}.",
+        finding.evidence,
+    )
 
 
 def _one_node(topology: Topology) -> Verdict:

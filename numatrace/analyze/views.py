@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from numatrace.analyze.memory.places import add_up
 from numatrace.analyze.samples.measure import NOT_READ
 from numatrace.model.cpulist import format_cpulist
-from numatrace.model.report import MachineView, NodeView, ProcessView, ThreadView
+from numatrace.model.views import MachineView, NodeView, ProcessView, ThreadView
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from numatrace.analyze.samples.measure import Measure, Trio
     from numatrace.analyze.threads.residency import ThreadKey, ThreadSums
     from numatrace.model.process import Process
-    from numatrace.model.report import Role
     from numatrace.model.topology import Node, Topology
+    from numatrace.model.views import Role
 
 
 def machine_view(loaded: Loaded) -> MachineView:

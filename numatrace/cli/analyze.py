@@ -31,7 +31,7 @@ PATIENCE_S = 1.0
 
 EPILOG = """\b
 Exit status: 0 when the trace was analyzed, whatever it shows; 1 when that
-failed; 2 for a wrong call.
+failed, or when there is no fix for --fix-script; 2 for a wrong call.
 
 \b
 Examples:
@@ -39,6 +39,7 @@ Examples:
   numatrace analyze slow.arrow --top 40        more rows in every list
   numatrace analyze slow.arrow --tensors       every tensor of the model, too
   numatrace analyze slow.arrow -o report.txt
+  numatrace analyze slow.arrow --fix-script fix.sh && ./fix.sh --check
   numatrace analyze slow.arrow --json | jq .verdict
 
 The fields of --json: numatrace guide json
@@ -55,7 +56,13 @@ The fields of --json: numatrace guide json
     metavar="FILE",
     help="Write the report to a file instead.",
 )
-@click.option("--force", is_flag=True, help="Overwrite the output.")
+@click.option(
+    "--fix-script",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Also write the first fix as a shell script, to look at and to run.",
+)
+@click.option("--force", is_flag=True, help="Overwrite the output and the fix script.")
 @click.option(
     "--top",
     type=click.IntRange(1),
@@ -73,6 +80,7 @@ def analyze(
     trace: Path,
     as_json: bool,
     output: Path | None,
+    fix_script: Path | None,
     force: bool,
     top: int | None,
     tensors: bool,
@@ -85,8 +93,12 @@ def analyze(
     """
     from numatrace.render import RENDERERS, RenderOptions
 
-    if output is not None:
-        check_output(output, trace, force=force)
+    for place, name in ((output, "-o"), (fix_script, "--fix-script")):
+        if place is not None:
+            check_output(place, trace, force=force, option=name)
+    if output is not None and output == fix_script:
+        what, why = f"cannot write {output}", "both the report and the script are to go there"
+        raise UsageError(what, why, "choose another file for one of them")
     report = read_report(trace)
     terminal = output is None and sys.stdout.isatty()
     options = RenderOptions(
@@ -101,7 +113,22 @@ def analyze(
     else:
         write_output(output, text, force=force)
         click.echo(f"wrote {printable(str(output))}: {format_bytes(output.stat().st_size)}")
+    if fix_script is not None:
+        write_script(fix_script, report, force=force)
     return 0
+
+
+def write_script(place: Path, report: Report, *, force: bool) -> None:
+    """Write the report's first fix as a script that only its owner may run or read.
+
+    What is said of it goes to standard error: the report may be on standard output. Raises
+    NumatraceError when the report has no fix.
+    """
+    from numatrace.analyze.fixes.script import script
+
+    write_output(place, script(report), force=force, mode=0o700)
+    shown = printable(str(place))
+    click.echo(f"wrote {shown}: look at it, then run it with --check", err=True)
 
 
 def read_report(path: Path) -> Report:
@@ -124,31 +151,37 @@ def terminal_width(*, terminal: bool) -> int:
     return min(max(columns, LEAST_WIDTH), MOST_WIDTH)
 
 
-def check_output(output: Path, trace: Path, *, force: bool) -> None:
-    """Raise UsageError unless a report may be written there; never over the trace itself."""
+def check_output(output: Path, trace: Path, *, force: bool, option: str = "-o") -> None:
+    """Raise UsageError unless a report may be written there; never over the trace itself.
+
+    `option` is the one that named it.
+    """
     what = f"cannot write {output}"
     if not output.parent.is_dir():
         raise UsageError(
-            what, f"there is no folder {output.parent}", "create it or choose another -o"
+            what, f"there is no folder {output.parent}", f"create it or choose another {option}"
         )
     if output.exists() and trace.exists() and output.samefile(trace):
-        raise UsageError(what, "it is the trace that is to be analyzed", "choose another -o")
+        raise UsageError(what, "it is the trace that is to be analyzed", f"choose another {option}")
     if output.is_symlink() or (output.exists() and not output.is_file()):
-        raise UsageError(what, "it is a link, a folder or a device", "choose another file with -o")
+        raise UsageError(
+            what, "it is a link, a folder or a device", f"choose another file with {option}"
+        )
     if output.exists() and not force:
-        todo = f"choose another -o FILE, or overwrite: --force -o {shlex.quote(str(output))}"
+        again = f"--force {option} {shlex.quote(str(output))}"
+        todo = f"choose another {option} FILE, or overwrite: {again}"
         raise UsageError(what, "it exists already", todo)
 
 
-def write_output(output: Path, text: str, *, force: bool) -> None:
-    """Write a report, mode 0644 less the umask; a failure leaves what was there before.
+def write_output(output: Path, text: str, *, force: bool, mode: int = 0o644) -> None:
+    """Write a report, its mode less the umask; a failure leaves what was there before.
 
     Raises UsageError when the file has come to exist meanwhile (without `force`), TraceError when
     the system refuses.
     """
     place = output.with_name(f".{output.name}.{os.getpid()}") if force else output
     try:
-        fd = os.open(place, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
+        fd = os.open(place, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
     except FileExistsError as error:
         todo = "choose another -o FILE, or use --force"
         raise UsageError(f"cannot write {place}", "it exists already", todo) from error

@@ -16,6 +16,7 @@ from numatrace.model.text import printable
 COMMANDS = {
     "record": "Record a running server, or a command, into a trace file.",
     "analyze": "Say which threads wait on remote memory, why, and what ends it.",
+    "compare": "Say what changed between two recordings, and if the fix worked.",
     "doctor": "Say what works on this machine, and what to do about the rest.",
     "guide": "Show a page of the guide.",
 }
@@ -25,6 +26,7 @@ EPILOG = """\b
 Examples:
   sudo numatrace record -p $(pidof llama-server) -d 30
   numatrace analyze trace.arrow
+  numatrace compare before.arrow after.arrow
   numatrace doctor
 """
 
@@ -60,7 +62,7 @@ def cli(ctx: click.Context, debug: bool) -> None:
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Entry point. Exit status: 0 done, 1 failed, 2 wrong call, 130 interrupted."""
+    """Entry point. Exit status: 0 done, 1 failed, 2 wrong call, 130 interrupted, or the verb's."""
     sys.exit(run(sys.argv[1:] if argv is None else argv))
 
 

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-import shlex
 import signal
 import sys
-import textwrap
 import time
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -15,14 +13,14 @@ from typing import TYPE_CHECKING
 
 import click
 
+from numatrace.cli.record_text import links_text, start_text, status_text, summary_text
 from numatrace.model.errors import UsageError
-from numatrace.model.events import EVENTS, FAMILIES
 from numatrace.model.text import printable
-from numatrace.model.units import format_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from numatrace.model.machine import Links
     from numatrace.record.bpf.loader import Loading
     from numatrace.record.options import Options
     from numatrace.record.session import Session
@@ -34,18 +32,13 @@ Examples:
   sudo numatrace record -p $(pidof ollama) -d 30 -o slow.arrow
   sudo numatrace record -- llama-server -m model.gguf
   sudo numatrace record -p $(pidof llama-server) --max-overhead 3
+  sudo numatrace record -p $(pidof llama-server) --measure-links -d 30
   sudo numatrace record -p $(pidof llama-server) -F 499 -d 10
 
 \b
 Send requests to the server while it records. Ctrl-C ends the recording; so does the end
 of the last target. A command started with -- is ended with the recording.
 """
-
-REASONS = {
-    "interrupted": "interrupted",
-    "time": "the time given with -d is up",
-    "targets": "the last target ended",
-}
 
 
 COMMAND_KEY = "numatrace.cli.record.command"
@@ -114,6 +107,11 @@ class WithCommand(click.Command):
     metavar="HZ",
     help="Samples a second of each CPU, whatever they cost.",
 )
+@click.option(
+    "--measure-links",
+    is_flag=True,
+    help="First measure latency and bandwidth between all nodes; takes up to 20 s.",
+)
 @click.option("--no-access", is_flag=True, help="Do not sample memory accesses.")
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON.")
 @click.argument("arguments", nargs=-1, metavar="[PID]... [-- COMMAND...]")
@@ -128,6 +126,7 @@ def record(
     ring_pages: int,
     max_overhead_percent: float,
     frequency_hz: int | None,
+    measure_links: bool,
     no_access: bool,
     as_json: bool,
     arguments: tuple[str, ...],
@@ -153,6 +152,7 @@ def record(
     check_output(output, force=force)
     check_command(command)
     require_for_record()
+    links = _measure_links() if measure_links else None
     options = Options(
         output=output.absolute(),  # bcc's compiler changes the working directory for a while
         force=force,
@@ -162,10 +162,10 @@ def record(
         access=not no_access,
         frequency_hz=frequency_hz,
         max_overhead=max_overhead_percent / 100,
-        started=started,
+        started=time.monotonic() if links else started,
     )
     # bcc compiles while the rest of the recorder, pyarrow above all, is imported.
-    summary = _record(options, Loading(options.plan()), list(pids), command)
+    summary = _record(options, Loading(options.plan()), list(pids), command, links)
     click.echo(json.dumps(asdict(summary)) if as_json else summary_text(summary, output))
     return 0
 
@@ -196,7 +196,22 @@ def all_pids(pids: tuple[int, ...], loose: tuple[str, ...], command: list[str]) 
     return found
 
 
-def _record(options: Options, loading: Loading, pids: list[int], command: list[str]) -> Summary:
+def _measure_links() -> Links:
+    """Measure the way between all nodes, before anything is recorded or started."""
+    from numatrace.record.links.run import run
+
+    links = run(lambda text: click.echo(f"measuring {printable(text)}", err=True))
+    click.echo(links_text(links), err=True)
+    return links
+
+
+def _record(
+    options: Options,
+    loading: Loading,
+    pids: list[int],
+    command: list[str],
+    links: Links | None = None,
+) -> Summary:
     """Run one recording to its end, whatever ends it."""
     from numatrace.record.command import start_command
     from numatrace.record.session import Session
@@ -210,6 +225,8 @@ def _record(options: Options, loading: Loading, pids: list[int], command: list[s
                 pids = [launched.pid]
                 session.prepare(command)
             session.start(pids)
+            if links is not None:
+                session.documents.write_links(links)
             if launched:
                 launched.release()
             click.echo(start_text(options, pids, command), err=True)
@@ -253,102 +270,3 @@ def _status_line() -> Iterator[Callable[[Status], None]]:
     finally:
         if terminal:
             click.echo("\r\x1b[K", err=True, nl=False)
-
-
-def start_text(options: Options, pids: list[int], command: list[str]) -> str:
-    """What is recorded, and how to stop."""
-    what = f"command {printable(command[0], 40)}" if command else "process"
-    listed = ", ".join(map(str, pids[:8])) + (", ..." if len(pids) > 8 else "")
-    below = " and all below" if options.follow else ""
-    until = f"for {options.duration_s:g} s" if options.duration_s else "until Ctrl-C"
-    return f"recording {what} {listed}{below} to {printable(str(options.output))}, {until}"
-
-
-def status_text(status: Status) -> str:
-    """Elapsed time, events, losses and size, in under 80 columns."""
-    events = sum(families(status).values())
-    lost = sum(status.lost.values())
-    return (
-        f"{status.elapsed_s:6.0f} s   {events:,} events   {lost:,} lost   "
-        f"{format_bytes(status.size_bytes)}"
-    )
-
-
-def families(status: Status) -> dict[str, int]:
-    """Rows in the trace, by family."""
-    totals = dict.fromkeys(FAMILIES, 0)
-    for event in EVENTS:
-        totals[event.family] += status.rows.get(event.kind, 0)
-    return {family: count for family, count in totals.items() if count}
-
-
-def summary_text(summary: Summary, path: Path) -> str:
-    """The end of a recording: file, events and losses by family, own cost, next command."""
-    status = summary.status
-    output = printable(str(path))
-    recorder = (
-        f"{summary.startup_cpu_s:.1f} s of CPU to start, then "
-        f"{100 * summary.recording_cpu_s / max(status.elapsed_s, 1e-9):.1f} % of one CPU; "
-        f"{format_bytes(summary.recorder_peak_bytes)} at most"
-    )
-    entries = [
-        ("events", ", ".join(f"{name} {n:,}" for name, n in families(status).items())),
-        ("lost", lost_text(status)),
-        ("sampling", sampling_text(summary)),
-        ("overhead", overhead_text(summary)),
-        ("recorder", recorder),
-        ("server", summary.server),
-        *(("note", note) for note in summary.notes),
-    ]
-    lines = [
-        f"wrote {output}: {format_bytes(status.size_bytes)}, {status.elapsed_s:.1f} s "
-        f"({REASONS.get(summary.reason, summary.reason)})",
-        *(_entry(name, text) for name, text in entries if text),
-        f"next: numatrace analyze {shlex.quote(output)}",
-    ]
-    return "\n".join(lines)
-
-
-def sampling_text(summary: Summary) -> str:
-    """How memory accesses were sampled; empty where they were not."""
-    sampling, overhead = summary.sampling, summary.overhead
-    if sampling is None or overhead is None:
-        return ""
-    why = "fixed" if sampling.budget is None else f"for at most {100 * sampling.budget:g} %"
-    return (
-        f"{sampling.samples:,} accesses, {overhead.samples_per_s:,.0f} a second; at the end "
-        f"every {sampling.period_ns / 1e6:.1f} ms of each of {sampling.cpus} CPUs ({why})"
-    )
-
-
-def overhead_text(summary: Summary) -> str:
-    """What recording cost the server, and of what that consists."""
-    overhead = summary.overhead
-    if overhead is None:
-        return ""
-    whole = max(1.0, overhead.used_cpus)
-    parts = {
-        "recorder": overhead.recorder_cpus,
-        "probes": overhead.program_cpus,
-        "clock ticks": overhead.tick_cpus,
-    }
-    named = ", ".join(f"{name} {100 * cpus / whole:.2f}" for name, cpus in parts.items())
-    of = f"the {whole:.1f} CPUs in use" if overhead.used_cpus > 1 else "one CPU"
-    helpers = f"; {overhead.helpers_s:.1f} s of CPU once, by helpers" if overhead.helpers_s else ""
-    return f"{100 * overhead.share:.2f} % of {of}: {named}{helpers}"
-
-
-def _entry(name: str, text: str) -> str:
-    """A line of the summary, folded to under 80 columns."""
-    first, rest = f"  {name:<10}", " " * 12
-    return textwrap.fill(
-        printable(text), 79, initial_indent=first, subsequent_indent=rest, break_on_hyphens=False
-    )
-
-
-def lost_text(status: Status) -> str:
-    """Losses by family, and what helps against them."""
-    if not status.lost:
-        return "none"
-    named = ", ".join(f"{family} {n:,}" for family, n in status.lost.items())
-    return f"{named}; record again with a larger --ring-pages"

@@ -90,6 +90,22 @@ class Document:
             raise self._wrong(name, f"{sum(map(len, texts))} characters")
         return texts
 
+    def integers(self, name: str, count: int, high: int = INTEGER_LIMIT) -> tuple[int, ...]:
+        """Return a list of at most `count` integers of 0 to `high`."""
+        items = {str(index): item for index, item in enumerate(self._list(name, count))}
+        child = Document(f"{self.what} {name}", items)
+        return tuple(child.integer(index, high) for index in items)
+
+    def number_map(self, name: str, count: int, high: float) -> dict[str, float]:
+        """Return an object of at most `count` numbers of 0 to `high`."""
+        child = self.child(name, count)
+        numbers = {key: child.optional_number(key, high) for key in child.values}
+        return {
+            self._text(name, key, TEXT_LIMIT): number
+            for key, number in numbers.items()
+            if number is not None
+        }
+
     def text_map(self, name: str, count: int, limit: int = TEXT_LIMIT) -> dict[str, str]:
         """Return an object of at most `count` texts of at most `limit` characters."""
         return {

@@ -7,7 +7,7 @@ class NumatraceError(Exception):
     """Something the user can act on.
 
     `what` failed, `why` (with the value that shows it) and `todo`, the next thing to do.
-    `exit_code` is 1 for a failure and 2 for a usage error.
+    `exit_code` is 1 for a failure, 2 for a usage error and 4 where a question has no answer.
     """
 
     exit_code = 1
@@ -31,3 +31,9 @@ class CapabilityError(NumatraceError):
 
 class TraceError(NumatraceError):
     """A trace file that cannot be read at all, or cannot be written."""
+
+
+class ComparisonError(NumatraceError):
+    """Two recordings whose comparison would mean nothing."""
+
+    exit_code = 4

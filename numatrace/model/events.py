@@ -195,7 +195,8 @@ EVENTS: tuple[Event, ...] = (
         "system",
         "system",
         ("t_ns", "name", "value"),
-        "A document about the machine: name `topology`, `memory`, `sysctl`, `kernel`, `recorder`.",
+        "A document about the machine: name `topology`, `memory`, `sysctl`, `kernel`, "
+        "`recorder`, `devices`, `links`.",
     ),
     Event(
         "process",

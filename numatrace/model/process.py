@@ -16,6 +16,8 @@ from numatrace.model.document import document
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from numatrace.model.document import Document
+
 PID_LIMIT = 1 << 22
 """Process ids are at most this (PID_MAX_LIMIT, linux/threads.h)."""
 ARGV_BYTES = 65536
@@ -26,9 +28,17 @@ COMM_LIMIT = 64
 ENVIRON_COUNT = 64
 ENVIRON_VALUE_LIMIT = 1024
 CGROUP_COUNT = 32
+VERSION_LIMIT = 64
+PORT_COUNT = 64
+"""TCP ports of one process that are kept."""
+PORT_LIMIT = 65_535
 
 Manager = Literal["", "system", "user", "container"]
-ManagedBy = Literal["ollama", "systemd", "container", "hand"]
+DeploymentKind = Literal[
+    "hand", "systemd", "docker", "podman", "kubernetes", "lxc", "container", "cgroup"
+]
+"""How a process is run, and so where its settings have to be changed; see `deployment_of`."""
+Relation = Literal["", "starter", "client"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +48,8 @@ class Deployment:
     `unit` is the systemd unit as systemctl takes it; `manager` says which: of the system, of a
     user (`systemctl --user`), or one that runs inside the container.
     `container_kind` is docker, podman, containerd, cri-o, kubepods, lxc or nspawn.
+    `container_name`, `image` and the compose project and service are the container engine's own,
+    not the cgroup path's.
     """
 
     unit: str = ""
@@ -45,6 +57,10 @@ class Deployment:
     container_kind: str = ""
     container_id: str = ""
     pod: str = ""
+    container_name: str = ""
+    image: str = ""
+    compose_project: str = ""
+    compose_service: str = ""
 
     def to_json(self) -> dict[str, object]:
         """Return the JSON form."""
@@ -63,6 +79,10 @@ class Deployment:
             doc.text("container_kind", 16),
             doc.text("container_id"),
             doc.text("pod"),
+            doc.text("container_name"),
+            doc.text("image"),
+            doc.text("compose_project"),
+            doc.text("compose_service"),
         )
 
 
@@ -112,7 +132,9 @@ class Process:
     later one of the same number. `policy` is the memory policy of its first thread, as numa_maps
     writes it ("default", "bind:0", "interleave:0-1"), "" if unknown. `mems_allowed` may name
     nodes that do not exist, and is empty for a kernel without cpusets. `environment` has only
-    variables that configure the server.
+    variables that configure the server. `version` is the server's, as it names it ("0.24.0",
+    "b10488"), "" if unknown; `listens` the TCP ports on which it takes connections. `relation` is
+    "" for a process that is followed; "starter" for one above it; "client" for one that uses it.
     """
 
     tgid: int
@@ -130,11 +152,15 @@ class Process:
     cgroup: Cgroup = field(default_factory=Cgroup)
     deployment: Deployment = field(default_factory=Deployment)
     environment: Mapping[str, str] = field(default_factory=dict)
+    version: str = ""
+    listens: tuple[int, ...] = ()
+    relation: Relation = ""
 
     def to_json(self) -> dict[str, object]:
         """Return the value of a `process` row."""
         plain = ("tgid", "ppid", "comm", "exe", "cwd", "uid", "start_ns", "n_threads", "policy")
-        return {name: getattr(self, name) for name in plain} | {
+        return {name: getattr(self, name) for name in (*plain, "version", "relation")} | {
+            "listens": list(self.listens),
             "argv": list(self.argv),
             "cpus_allowed": format_cpulist(self.cpus_allowed),
             "mems_allowed": format_cpulist(self.mems_allowed),
@@ -163,7 +189,17 @@ class Process:
             cgroup=Cgroup.from_json(doc.child("cgroup")),
             deployment=Deployment.from_json(doc.child("deployment")),
             environment=doc.text_map("environment", ENVIRON_COUNT, ENVIRON_VALUE_LIMIT),
+            version=doc.text("version", VERSION_LIMIT),
+            listens=doc.integers("listens", PORT_COUNT, PORT_LIMIT),
+            relation=_relation(doc),
         )
+
+
+def _relation(doc: Document) -> Relation:
+    known: dict[str, Relation] = {"": "", "starter": "starter", "client": "client"}
+    text = doc.text("relation", 16)
+    doc.require(text in known, "an unknown relation to the followed processes")
+    return known[text]
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,11 +239,20 @@ SERVERS = ("llama-server", "ollama_llama_server")
 _MODEL_OPTIONS = ("--model", "-m", "-hf", "-hfr", "--hf-repo", "-mu", "--model-url")
 _MODEL_VARIABLES = ("LLAMA_ARG_MODEL", "LLAMA_ARG_HF_REPO", "LLAMA_ARG_MODEL_URL")
 _OTHERS_SHOWN = 5
-_LOGIN_SERVICES = re.compile(
+LOGIN_UNITS = re.compile(
     r"(ssh|sshd|getty|serial-getty|console-getty|cron|crond|cronie|atd|user|screen|tmux|at-spi"
-    r"|code-server|jupyter|docker|containerd|gnome-terminal-server|init)(@.*)?\.service"
+    r"|code-server|jupyter|docker|containerd|gnome-terminal-server|init|dbus|display-manager"
+    r"|gdm|gdm3|sddm|lightdm|systemd-logind)(@.*)?\.service"
 )
 """Units whose processes a person or another program started: an edit of the unit is no fix."""
+_KINDS: dict[str, DeploymentKind] = {
+    "docker": "docker",
+    "podman": "podman",
+    "kubepods": "kubernetes",
+    "lxc": "lxc",
+}
+_SESSION = ".session"
+"""End of the cgroup path that elogind gives a login."""
 
 
 def inference_server(
@@ -221,8 +266,9 @@ def inference_server(
     and it must name a model or have a GGUF file; without such a one, whatever has a GGUF file.
     Of several it is the one that maps the most. The reason quotes names as they are: escape it.
     """
-    servers = [each for each in processes if _is_server(each) and _has_model(each, gguf_by_tgid)]
-    found = servers or [each for each in processes if each.tgid in gguf_by_tgid]
+    followed = [each for each in processes if each.relation != "client"]
+    servers = [each for each in followed if _is_server(each) and _has_model(each, gguf_by_tgid)]
+    found = servers or [each for each in followed if each.tgid in gguf_by_tgid]
     if not found:
         return None, (
             f"none of {len(processes)} processes is a llama.cpp server with a model, "
@@ -234,19 +280,24 @@ def inference_server(
     return chosen.tgid, reason + _others(found[1:], gguf_by_tgid)
 
 
-def managed_by(process: Process, processes: Sequence[Process]) -> ManagedBy:
-    """Return what starts the process, and so where its settings have to be changed.
+def deployment_of(process: Process) -> DeploymentKind:
+    """Return how the process is run. Of a server below `ollama serve`, ask about that one.
 
-    `ollama`: below an `ollama serve`, whose own environment or unit counts. `container`: what runs
-    containers. `systemd`: its unit. `hand`: a person's session, and nothing keeps its settings.
+    `systemd`: its own unit, of the system or of a user. `cgroup`: a cgroup that neither systemd
+    nor a container engine names, so that somebody made it. `container`: of no kind that is told
+    apart here. `hand`: a person's session, and nothing keeps its settings.
     """
-    if ollama_serve(process, processes) is not None:
-        return "ollama"
-    if process.deployment.container_kind:
-        return "container"
-    unit = process.deployment.unit
-    own = unit.endswith(".service") and _LOGIN_SERVICES.fullmatch(unit) is None
-    return "systemd" if own else "hand"
+    deployment = process.deployment
+    if deployment.pod:
+        return "kubernetes"
+    if deployment.container_kind or deployment.manager == "container":
+        return _KINDS.get(deployment.container_kind, "container")
+    unit = deployment.unit
+    if unit.endswith(".service") and LOGIN_UNITS.fullmatch(unit) is None:
+        return "systemd"
+    path = process.cgroup.paths.get("", "/").rstrip("/")
+    made = path and not unit and not path.endswith(_SESSION)
+    return "cgroup" if made else "hand"
 
 
 def ollama_serve(process: Process, processes: Sequence[Process]) -> Process | None:

@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from numatrace.model.measured import Figure
-    from numatrace.model.report import Report, ShareView, ThreadView
+    from numatrace.model.report import Report
+    from numatrace.model.views import ShareView, ThreadView
     from numatrace.render.options import RenderOptions
 
 SHARE_REGIONS = 4

@@ -4,16 +4,25 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from numatrace.model.units import format_ns
 from numatrace.render.layout import INDENT, bullets, heading, paint, paragraph, wrap
 from numatrace.render.processes import process_name
+from numatrace.render.width import clean, columns
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from numatrace.model.report import Evidence, Finding, Report
+    from numatrace.model.findings import DocumentCheck, Evidence, Finding
+    from numatrace.model.report import Report
     from numatrace.render.options import RenderOptions
 
-STYLE = {"fix": "bad", "withheld": "bad", "healthy": "good", "one-node": "good"}
+STYLE = {
+    "fix": "bad",
+    "withheld": "bad",
+    "not-worth-fixing": "good",
+    "healthy": "good",
+    "one-node": "good",
+}
 NODES = (
     "A node is a part of the machine: some memory and, as a rule, the CPUs next to it. To a thread,"
     " memory of another node than its CPU's is remote: it can be used, but takes longer to reach."
@@ -59,12 +68,28 @@ def remarks(report: Report, options: RenderOptions) -> list[str]:
 
 def _finding(finding: Finding, report: Report, options: RenderOptions) -> list[str]:
     process = process_name(report, finding.tgid)
-    name = f"{finding.cause}, {finding.name}, in {process}; confidence: {finding.confidence}"
+    lost = f"; lost: {format_ns(finding.lost_ns.value)} of CPU time" if finding.lost_ns else ""
+    name = f"{finding.cause}, {finding.name}, in {process}; confidence: {finding.confidence}{lost}"
     lines = [paint(row, "bold", options) for row in paragraph(name, options)]
     if finding.sentence != report.verdict.sentence:
         lines += paragraph(finding.sentence, options, INDENT * 2)
     lines += _evidence(finding.evidence, options, INDENT * 2)
-    return lines + bullets((f"Note: {note}" for note in finding.notes), options, INDENT * 2)
+    lines += bullets((f"Note: {note}" for note in finding.notes), options, INDENT * 2)
+    if finding.refuted_by:
+        lines += paragraph(f"What would refute it: {finding.refuted_by}", options, INDENT * 2)
+    return lines + (_document(finding.document, options) if finding.document else [])
+
+
+def _document(check: DocumentCheck, options: RenderOptions) -> list[str]:
+    """Return the guides' own check, with what it would have shown as columns, if they fit."""
+    text = f"In the usual guides: cause {check.number}, {check.name}. Their check, {check.command},"
+    lines = paragraph(f"{text} from the trace:", options, INDENT * 2)
+    for row in check.shows:
+        shown = INDENT * 3 + clean(row).rstrip()
+        lines += (
+            [shown] if columns(shown) <= options.columns else paragraph(row, options, INDENT * 3)
+        )
+    return lines
 
 
 def _evidence(

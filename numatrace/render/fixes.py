@@ -10,7 +10,8 @@ from numatrace.render.width import clean
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from numatrace.model.report import Finding, Fix, Report, Step
+    from numatrace.model.findings import Finding, Fix, Step
+    from numatrace.model.report import Report
     from numatrace.render.options import RenderOptions
 
 COMMAND_INDENT = INDENT * 3
@@ -36,11 +37,12 @@ def _for_finding(finding: Finding, options: RenderOptions) -> list[str]:
         word = "Or against" if number else "Against"
         title = f"{word} {finding.cause}: {fix.title} (started: {fix.deployment}; {fix.id})"
         rows = (paint(row, "bold", options) for row in paragraph(title, options))
-        lines += ["", *rows, "", *_fix(fix, options)]
+        checked = fix.lint if not number or fix.lint != finding.fixes[0].lint else ()
+        lines += ["", *rows, "", *_fix(fix, checked, options)]
     return lines
 
 
-def _fix(fix: Fix, options: RenderOptions) -> list[str]:
+def _fix(fix: Fix, checked: tuple[str, ...], options: RenderOptions) -> list[str]:
     lines = []
     if fix.notes:
         lines += [*paragraph("Before you start:", options), *bullets(fix.notes, options), ""]
@@ -51,9 +53,9 @@ def _fix(fix: Fix, options: RenderOptions) -> list[str]:
     for title, steps in (("To see that it worked", fix.verify), ("To undo it", fix.undo)):
         if steps:
             lines += ["", *paragraph(f"{title}:", options), *_steps(steps, options)]
-    if fix.lint:
+    if checked:
         lines += ["", *paragraph("Checked against the trace:", options)]
-        lines += bullets(fix.lint, options)
+        lines += bullets(checked, options)
     return lines
 
 
@@ -62,6 +64,8 @@ def _steps(steps: Iterable[Step], options: RenderOptions) -> list[str]:
     for number, step in enumerate(steps, 1):
         rows = step.command.strip("\n").split("\n")
         why = f"{ROOT if step.needs_root else ''}{step.why}"
+        if step.stays:
+            why += " It runs on: give it a terminal of its own."
         if len(rows) > 1:
             why += f" One command of {len(rows)} lines:"
         lines += paragraph(why, options, f"{INDENT}{number}. ")

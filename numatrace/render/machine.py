@@ -13,7 +13,8 @@ from numatrace.render.split import NOTHING, in_words
 from numatrace.render.width import clean, clip
 
 if TYPE_CHECKING:
-    from numatrace.model.report import MachineView, NodeView, ProcessView, Report
+    from numatrace.model.report import Report
+    from numatrace.model.views import MachineView, NodeView, ProcessView
     from numatrace.render.options import RenderOptions
 
 NODE_ROWS = 64

@@ -15,7 +15,8 @@ from numatrace.render.width import clean, clip_middle
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from numatrace.model.report import RegionView, Report, TensorView
+    from numatrace.model.report import Report
+    from numatrace.model.views import RegionView, TensorView
     from numatrace.render.options import RenderOptions
     from numatrace.render.ranges import LayerRange
 

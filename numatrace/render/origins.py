@@ -10,7 +10,8 @@ from numatrace.render.width import clean, clip_middle
 
 if TYPE_CHECKING:
     from numatrace.model.measured import Source
-    from numatrace.model.report import LossView, Provenance, RegionView, Report
+    from numatrace.model.report import Provenance, Report
+    from numatrace.model.views import LossView, RegionView
     from numatrace.render.options import RenderOptions
 
 MEANING: dict[Source, str] = {

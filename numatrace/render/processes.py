@@ -9,7 +9,8 @@ from numatrace.render.width import clean, clip
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from numatrace.model.report import RegionView, Report, ThreadView
+    from numatrace.model.report import Report
+    from numatrace.model.views import RegionView, ThreadView
 
     Owned = TypeVar("Owned", ThreadView, RegionView)
 

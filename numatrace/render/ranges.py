@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from numatrace.model.report import LayerView
+    from numatrace.model.views import LayerView
 
 ALIKE = 0.05
 """Layers whose shares on each node differ by at most this lie alike: sampled pages scatter."""

@@ -11,6 +11,7 @@ from numatrace.render.machine import machine, processes
 from numatrace.render.memory import layers, regions, tensors
 from numatrace.render.origins import origins
 from numatrace.render.reads import reads
+from numatrace.render.weighed import corrections, plans, ruled_out
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -22,6 +23,9 @@ SECTIONS: tuple[Callable[[Report, RenderOptions], list[str]], ...] = (
     verdict,
     findings,
     fixes,
+    plans,
+    corrections,
+    ruled_out,
     remarks,
     machine,
     processes,

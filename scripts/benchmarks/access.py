@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
 import signal
 import statistics
@@ -20,6 +21,7 @@ from pyarrow import ipc
 from scenarios.workload import SCRIPTS, Server, server_command, serving
 
 from benchmarks.figures import ratio, spread, trimmed_ratio
+from benchmarks.quiet import Moment
 from benchmarks.tokens import Recorder
 
 if TYPE_CHECKING:
@@ -27,9 +29,14 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
 ROUNDS = 12
-SEGMENT_S = 4.0
-SETTLE_S = 2.0
-"""Served after attach, not counted: the model's table is read, the budget finds its period."""
+PIECES, PIECE_S = 6, 0.6
+"""A mode's turn in a round: so many measurements, of so long each."""
+FIRST_S, WARM_S = 5.0, 0.5
+"""Served before that: told apart for what records, which begins with what it does once (it reads
+the model's table, it decodes code that is new to it); only a warm-up for the others."""
+QUIET = 0.03
+"""Of the machine: what others may use in a quiet piece. The server's threads wait for each other
+at every operation, so that a tenth of a CPU taken from one costs it half its speed and more."""
 TOKENS = 32
 REGISTERS = "ax,bx,cx,dx,si,di,bp,sp,ip,flags,r8,r9,r10,r11,r12,r13,r14,r15"
 ORDERS = ((0, 1, 3, 2), (1, 2, 0, 3), (2, 3, 1, 0), (3, 0, 2, 1))
@@ -38,11 +45,46 @@ ORDERS = ((0, 1, 3, 2), (1, 2, 0, 3), (2, 3, 1, 0), (3, 0, 2, 1))
 
 @dataclass
 class Mode:
-    """A way to record, or not to: its rates round by round, and what it took."""
+    """A way to record, or not to: what came of it, round by round."""
 
     name: str
     context: AbstractContextManager[None]
-    rates: list[float] = field(default_factory=list)
+    records: bool = False
+    pieces: list[list[tuple[float, float]]] = field(default_factory=list)
+    """Tokens per second and the share of the machine that others used."""
+    first_rates: list[float] = field(default_factory=list)
+    """Tokens per second in the first seconds after attach."""
+    cpu_percent: list[float] = field(default_factory=list)
+    """Of one CPU, that recording took after that."""
+
+    def rates(self, most: float) -> list[float | None]:
+        """Tokens per second of each round, over the pieces in which others used no more."""
+        quiet = [[rate for rate, others in each if others <= most] for each in self.pieces]
+        return [statistics.harmonic_mean(rates) if rates else None for rates in quiet]
+
+    @property
+    def pids(self) -> list[int]:
+        """The process that records."""
+        process = getattr(self.context, "process", None)
+        return [] if process is None else [process.pid]
+
+
+class Client:
+    """Asks the server, for about as long as is wanted."""
+
+    def __init__(self, server: Server) -> None:
+        self.server = server
+        self.tokens_per_s = self._ask(4)
+
+    def ask(self, seconds: float) -> float:
+        """Tokens per second of the server's own clock, over equal requests."""
+        self.tokens_per_s = self._ask(max(1, round(seconds * self.tokens_per_s / TOKENS)))
+        return self.tokens_per_s
+
+    def _ask(self, requests: int) -> float:
+        command = [sys.executable, str(SCRIPTS / "ask-model"), "--url", self.server.url, "--json"]
+        text = _output(*command, "--tokens", str(TOKENS), "--requests", str(requests))
+        return float(json.loads(text)["decode_tokens_per_second"])
 
 
 class Perf:
@@ -70,7 +112,7 @@ class Perf:
     def __exit__(self, *_: object) -> None:
         elapsed_s = time.monotonic() - self.began
         self.process.send_signal(signal.SIGINT)
-        _, status, usage = os.wait4(self.process.pid, 0)
+        _pid, status, usage = os.wait4(self.process.pid, 0)
         self.process.returncode = os.waitstatus_to_exitcode(status)
         cpu_s = usage.ru_utime + usage.ru_stime
         lines = _output("perf", "script", "-i", str(self.data), "-F", "tid").count("\n")
@@ -104,46 +146,48 @@ class Sampling(Recorder):
             self.costs = json.loads(rates[-1]["value"] or "{}")
 
 
-def bench_access(model: Path, rounds: int = ROUNDS) -> None:
-    """Tokens per second: unrecorded, without and with access samples, and under perf, in turns."""
+def bench_access(model: Path, rounds: int = ROUNDS, minutes: float = math.inf) -> None:
+    """Tokens per second: unrecorded, without and with access samples, and under perf, in turns.
+
+    No round begins after so many minutes.
+    """
+    end = time.monotonic() + 60 * minutes
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         with serving(server_command(model, "--threads", "2"), folder / "server.log") as server:
-            requests = _requests(server)
+            client = Client(server)
             plain = Recorder(server.pid, folder, "--no-access")
             sampling = Sampling(server.pid, folder)
             perf = Perf(server.pid, folder)
             modes = [
                 Mode("unrecorded", contextlib.nullcontext()),
-                Mode("without access samples", plain),
-                Mode("at defaults", sampling),
+                Mode("without access samples", plain, records=True),
+                Mode("at defaults", sampling, records=True),
                 Mode("perf record", perf),
             ]
             for number in range(rounds):
+                if number and time.monotonic() > end:
+                    print(f"({number} of {rounds} rounds: the time is up)")
+                    break
                 for place in ORDERS[number % len(ORDERS)]:
-                    _segment(modes[place], server, requests)
+                    _turn(modes[place], client)
                 # perf is to take as many samples: numatrace chooses its rate by what it costs.
                 perf.period_ns = sampling.period_ns or perf.period_ns
     _tell(modes, plain, sampling, perf)
 
 
-def _segment(mode: Mode, server: Server, requests: int) -> None:
+def _turn(mode: Mode, client: Client) -> None:
     with mode.context:
-        _ask(server, round(requests * SETTLE_S / SEGMENT_S) or 1)
-        mode.rates.append(_ask(server, requests))
+        mode.first_rates.append(client.ask(FIRST_S if mode.records else WARM_S))
+        began = Moment.now(mode.pids)
+        mode.pieces.append([_piece(mode, client) for _ in range(PIECES)])
+        mode.cpu_percent.append(100 * began.used_by(Moment.now(mode.pids)))
 
 
-def _requests(server: Server) -> int:
-    """How many requests take as long as a segment is to be."""
-    _ask(server, 4)
-    return max(1, round(SEGMENT_S * _ask(server, 20) / TOKENS))
-
-
-def _ask(server: Server, requests: int) -> float:
-    """Tokens per second of the server's own clock, over this many equal requests."""
-    command = [sys.executable, str(SCRIPTS / "ask-model"), "--url", server.url, "--json"]
-    text = _output(*command, "--tokens", str(TOKENS), "--requests", str(requests))
-    return float(json.loads(text)["decode_tokens_per_second"])
+def _piece(mode: Mode, client: Client) -> tuple[float, float]:
+    before = Moment.now([client.server.pid, *mode.pids])
+    rate = client.ask(PIECE_S)
+    return rate, before.others(Moment.now([client.server.pid, *mode.pids]))
 
 
 def _output(*command: str) -> str:
@@ -152,33 +196,61 @@ def _output(*command: str) -> str:
 
 def _tell(modes: Sequence[Mode], plain: Recorder, sampling: Sampling, perf: Perf) -> None:
     unrecorded, without, defaults, under_perf = modes
+    others = [100 * share for mode in modes for each in mode.pieces for _, share in each]
+    quiet = sum(share <= 100 * QUIET for share in others)
+    all_rates = [rate for rate in unrecorded.rates(1.0) if rate is not None]
     rows = [
-        ("tokens/s unrecorded", spread(unrecorded.rates, "tokens/s", 1)),
+        ("used by others during a piece", spread(others, "% of the machine", 1)),
+        ("quiet pieces", f"{quiet} of {len(others)}"),
+        ("tokens/s unrecorded", spread(all_rates, "tokens/s", 1)),
         *_ratios("without access samples / unrecorded", without, unrecorded),
         *_ratios("at defaults / unrecorded", defaults, unrecorded),
         *_ratios("at defaults / without access samples", defaults, without),
         *_ratios("perf record / unrecorded", under_perf, unrecorded),
+        (f"the first {FIRST_S:.0f} s at defaults / unrecorded", _first(defaults, unrecorded)),
         ("samples per second, numatrace", spread(sampling.samples_per_s, "/s", 0)),
         ("samples per second, perf", spread(perf.samples_per_s, "/s", 0)),
         ("samples with an address", spread(sampling.found_percent, "%", 1)),
-        ("recorder CPU without access samples", spread(plain.cpu_percent, "% of one CPU")),
-        ("recorder CPU at defaults", spread(sampling.cpu_percent, "% of one CPU")),
-        ("perf's CPU, its start and end included", spread(perf.cpu_percent, "% of one CPU")),
-        ("recorder CPU for a sample", _per_sample(plain, sampling)),
-        ("perf's CPU for a sample", spread(perf.cpu_us, "us", 0)),
+        (f"recorder CPU without samples, after {FIRST_S:.0f} s", _cpu(without)),
+        (f"recorder CPU at defaults, after {FIRST_S:.0f} s", _cpu(defaults)),
+        ("perf's CPU meanwhile", _cpu(under_perf)),
+        ("recorder CPU of all, start and end included", _percent(sampling.cpu_percent)),
+        ("perf's CPU of all, start and end included", _percent(perf.cpu_percent)),
+        ("recorder CPU for a sample", _per_sample(without, defaults, sampling)),
+        ("perf's CPU for a sample, start and end included", spread(perf.cpu_us, "us", 0)),
         ("period chosen", f"{sampling.period_ns / 1e6:.2f} ms"),
         ("costs that numatrace measured", json.dumps(sampling.costs)),
     ]
     for name, text in rows:
-        print(f"{name:<48}{text}")
+        print(f"{name:<52}{text}")
 
 
 def _ratios(name: str, one: Mode, other: Mode) -> list[tuple[str, str]]:
-    pairs = list(zip(one.rates, other.rates, strict=True))
-    return [(f"tokens/s {name}", ratio(pairs)), ("", trimmed_ratio(pairs))]
+    """Of the quiet pieces, and of all."""
+    rows = []
+    for label, most in (("quiet pieces", QUIET), ("all", 1.0)):
+        rates = zip(one.rates(most), other.rates(most), strict=True)
+        pairs = [(a, b) for a, b in rates if a is not None and b is not None]
+        text = f"{ratio(pairs)}; {trimmed_ratio(pairs)}" if len(pairs) > 2 else "too few pairs"
+        rows.append((f"{name}, {label}", text))
+    return rows
 
 
-def _per_sample(plain: Recorder, sampling: Sampling) -> str:
+def _first(defaults: Mode, unrecorded: Mode) -> str:
+    rates = zip(defaults.first_rates, unrecorded.rates(1.0), strict=True)
+    pairs = [(a, b) for a, b in rates if b is not None]
+    return trimmed_ratio(pairs)
+
+
+def _cpu(mode: Mode) -> str:
+    return _percent(mode.cpu_percent)
+
+
+def _percent(values: Sequence[float]) -> str:
+    return spread(values, "% of one CPU")
+
+
+def _per_sample(without: Mode, defaults: Mode, sampling: Sampling) -> str:
     """What the recorder used more than without samples, by the samples that it took."""
-    more = statistics.median(sampling.cpu_percent) - statistics.median(plain.cpu_percent)
+    more = statistics.median(defaults.cpu_percent) - statistics.median(without.cpu_percent)
     return f"{more / 100 / statistics.median(sampling.samples_per_s) * 1e6:.1f} us"

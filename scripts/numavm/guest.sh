@@ -1,5 +1,6 @@
 # First process of the guest, part 2: the kernel's file systems, the run's own folders, the command,
 # then its exit status to the host and the power off. Run by busybox, which has its tools built in.
+# With --systemd it becomes systemd, one of whose services runs it again, for the command alone.
 job=/run/numa-vm
 
 # share TAG FOLDER: a folder of the host, writable.
@@ -49,29 +50,57 @@ mount_kernel_file_systems() {
 # Ends whatever the command left running, for that may hold the pipes open. Kernel threads do not mind.
 end_all_but() {
   for process in /proc/[0-9]*; do
-    case " 1 $* " in
+    case " 1 $$ $* " in
       *" ${process#/proc/} "*) ;;
       *) kill -KILL "${process#/proc/}" 2>/dev/null ;;
     esac
   done
 }
 
+# Runs the command and reports its status. The guest is off then.
+run() {
+  # Pipes, because a port can be opened only once: with them `echo >/dev/stderr` works as usual.
+  mkfifo "$job/stdout" "$job/stderr"
+  cat "$job/stdout" >"$(port stdout)" &
+  out=$!
+  cat "$job/stderr" >"$(port stderr)" &
+  err=$!
+  setsid /bin/sh "$job/command" </dev/null >"$job/stdout" 2>"$job/stderr" &
+  wait $!
+  status=$?
+  end_all_but $out $err
+  wait $out $err
+  sync
+  echo "$status" >"$(port status)"
+  poweroff -f
+}
+
+# No unit of the host's is started but what systemd itself needs: theirs are for another machine.
+become_systemd() {
+  units=/run/systemd/system
+  mkdir -p $units
+  cat >$units/numa-vm.service <<END
+[Unit]
+DefaultDependencies=no
+[Service]
+ExecStart=$job/busybox sh $job/guest.sh run
+Delegate=yes
+KillMode=process
+StandardInput=null
+StandardOutput=file:/dev/console
+END
+  umount /sys/fs/cgroup # as systemd wants it, and it mounts it itself
+  exec /lib/systemd/systemd --system --unit=numa-vm.service
+}
+
+if [ "$1" = run ]; then
+  run
+fi
 mount_kernel_file_systems
 hostname numa-vm
 ip link set lo up
 . "$job/setup"
-
-# Pipes, because a port can be opened only once: with them `echo >/dev/stderr` works as usual.
-mkfifo "$job/stdout" "$job/stderr"
-cat "$job/stdout" >"$(port stdout)" &
-out=$!
-cat "$job/stderr" >"$(port stderr)" &
-err=$!
-setsid /bin/sh "$job/command" </dev/null >"$job/stdout" 2>"$job/stderr" &
-wait $!
-status=$?
-end_all_but $out $err
-wait $out $err
-sync
-echo "$status" >"$(port status)"
-poweroff -f
+if [ -e "$job/systemd" ]; then
+  become_systemd
+fi
+run

@@ -54,16 +54,14 @@ def boot_modules(modules_dep: str) -> list[str]:
 
 def job_archive(options: Options, modules: Path) -> bytes:
     """The part of this run: the scripts, the folders to mount and the command."""
-    return cpio(
-        (),
-        {
-            "init": (HERE / "init.sh").read_bytes(),
-            "job/guest.sh": (HERE / "guest.sh").read_bytes(),
-            "job/modules": os.fsencode(modules) + b"\n",
-            "job/setup": os.fsencode(setup_script(options)),
-            "job/command": os.fsencode(command_script(options)),
-        },
-    )
+    files = {
+        "init": (HERE / "init.sh").read_bytes(),
+        "job/guest.sh": (HERE / "guest.sh").read_bytes(),
+        "job/modules": os.fsencode(modules) + b"\n",
+        "job/setup": os.fsencode(setup_script(options)),
+        "job/command": os.fsencode(command_script(options)),
+    }
+    return cpio((), files | ({"job/systemd": b""} if options.systemd else {}))
 
 
 def setup_script(options: Options) -> str:

@@ -21,7 +21,8 @@ in the guest:
   what --env adds, and NUMATRACE_VM=1. Writes stay in the guest's memory and are gone afterwards, in
   /tmp and $HOME too; below --rw folders they reach this machine. There is tracefs, debugfs, bpf,
   cgroup2 with all controllers enabled, a loopback interface, and modprobe for the guest's kernel;
-  no network, udev or systemd. Files below --rw are read anew each time they are opened; those in
+  no network and no udev. With --systemd the command is one of its services, and no unit of this
+  machine's is started. Files below --rw are read anew each time they are opened; those in
   {DISK_MOUNT} have a page cache as on a real disk. All others are on an overlay, as in a container:
   the device number of a mapping in /proc/PID/maps is not the one that stat gives for the file.
 
@@ -62,6 +63,7 @@ class Options:
     append: tuple[str, ...]
     console: bool
     prepare: bool
+    systemd: bool
     command: tuple[str, ...]
 
 
@@ -89,6 +91,7 @@ def parse_options(arguments: list[str]) -> Options:
             append=tuple(given.append),
             console=given.console,
             prepare=given.prepare,
+            systemd=given.systemd,
             command=tuple(command),
         )
     except ValueError as error:
@@ -119,6 +122,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--cwd", default=".", metavar="DIR", help="folder to run in (the current one)")
     add("--env", action="append", default=[], metavar="NAME=VALUE", help="set in the guest")
     add("--prepare", action="store_true", help="install and cache everything, run COMMAND if given")
+    add("--systemd", action="store_true", help="systemd as the guest's first process")
     add("--console", action="store_true", help="show the guest's kernel messages")
     add("command", nargs=argparse.REMAINDER, metavar="COMMAND", help=argparse.SUPPRESS)
     return parser

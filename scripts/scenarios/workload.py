@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import signal
 import subprocess
 import sys
 import time
@@ -13,11 +14,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
+    from contextlib import AbstractContextManager
 
 SCRIPTS = Path(__file__).resolve().parent.parent
 ROOT = SCRIPTS.parent
 READY = re.compile(rb"http://127\.0\.0\.1:\d+")
+RECORDING = "recording process"
+ESTABLISHED = "01"
+"""In /proc/net/tcp, see tcp_states.h."""
 START_TIMEOUT_S = 240.0
 """Emulated machines load slowly."""
 
@@ -62,16 +67,30 @@ def wait_for_url(process: subprocess.Popen[bytes], log: Path) -> str:
 
 
 @contextlib.contextmanager
-def asking(url: str, tokens: int = 64) -> Iterator[subprocess.Popen[bytes]]:
-    """Send requests, one after the other, until the block ends."""
-    command = [sys.executable, str(SCRIPTS / "ask-model"), "--url", url]
+def asking(url: str, wrapper: Sequence[str] = (), tokens: int = 64) -> Iterator[None]:
+    """Send requests, one after the other, by a client started through a wrapper."""
+    command = [*wrapper, sys.executable, str(SCRIPTS / "ask-model"), "--url", url]
     process = subprocess.Popen(
         [*command, "--tokens", str(tokens), "--seconds", "3600"], stdout=subprocess.DEVNULL
     )
     try:
-        yield process
+        _wait_until_asked(url)
+        yield
     finally:
         end(process)
+
+
+def _wait_until_asked(url: str) -> None:
+    """Until a client is connected: on an emulated machine it takes seconds to begin."""
+    served = f":{int(url.rpartition(':')[2]):04X}"
+    deadline = time.monotonic() + START_TIMEOUT_S
+    while time.monotonic() < deadline:
+        for line in Path("/proc/net/tcp").read_text().splitlines()[1:]:
+            local, state = line.split()[1], line.split()[3]
+            if local.endswith(served) and state == ESTABLISHED:
+                return
+        time.sleep(0.05)
+    raise RuntimeError(f"nobody asks {url}")
 
 
 def end(process: subprocess.Popen[bytes]) -> None:
@@ -93,15 +112,48 @@ def numatrace(*arguments: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def record(pid: int, trace: Path, seconds: float, *options: str) -> str:
-    """Record a process into a trace; returns what was said, or raises RuntimeError with it."""
-    arguments = ("record", "-p", str(pid), "-d", str(seconds), "-o", str(trace), "--force")
+def record(
+    pid: int,
+    trace: Path,
+    seconds: float,
+    *options: str,
+    load: Callable[[], AbstractContextManager[None]] = contextlib.nullcontext,
+) -> str:
+    """Record a process under load into a trace; returns what was said, or raises RuntimeError.
+
+    The load begins once the recorder is at work, and ends before it writes its end: on an emulated
+    machine the threads of a server that computes leave other programs hardly any CPU.
+    """
     # An emulated CPU takes so long to decode code that few samples a second have to do.
-    arguments += () if "-F" in options else ("-F", "11")
-    done = numatrace(*arguments, *options)
-    if done.returncode:
-        raise RuntimeError(done.stderr)
-    return done.stdout
+    rate = () if "-F" in options else ("-F", "11")
+    command = [sys.executable, "-m", "numatrace", "record", "-p", str(pid), "-o", str(trace)]
+    said = trace.with_suffix(".said")
+    with said.open("w+") as output:
+        process = subprocess.Popen(
+            [*command, "--force", *rate, *options],
+            stdout=output, stderr=subprocess.STDOUT, cwd=ROOT,
+            env={**os.environ, "NO_COLOR": "1"},
+        )  # fmt: skip
+        try:
+            _wait_for(process, said)
+            with load():
+                time.sleep(seconds)
+        finally:
+            process.send_signal(signal.SIGINT)
+            status = process.wait(START_TIMEOUT_S)
+    text = said.read_text()
+    if status:
+        raise RuntimeError(text)
+    return text
+
+
+def _wait_for(recorder: subprocess.Popen[bytes], said: Path) -> None:
+    """Until the recorder says that it records."""
+    deadline = time.monotonic() + START_TIMEOUT_S
+    while RECORDING not in said.read_text():
+        if recorder.poll() is not None or time.monotonic() > deadline:
+            raise RuntimeError(f"nothing is recorded:\n{said.read_text()}")
+        time.sleep(0.05)
 
 
 STORM = """

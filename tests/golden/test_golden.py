@@ -60,11 +60,14 @@ def test_fixture_is_small(trace: Path) -> None:
 
 @pytest.mark.parametrize("trace", TRACES, ids=named)
 def test_first_cause_is_the_stated_one(trace: Path) -> None:
-    """`expected.json` holds what the scenario is labelled with."""
+    """`expected.json` holds what the scenario is labelled with: one of `first`, then of `also`."""
     expected = json.loads((trace.parent / "expected.json").read_text())
     report = report_of(trace)
     assert report.verdict.kind == expected["verdict"]
-    assert [finding.cause for finding in report.findings] == expected["causes"]
+    causes = [finding.cause for finding in report.findings]
+    assert bool(causes) == bool(expected["first"])
+    assert set(causes[:1]) <= set(expected["first"])
+    assert set(causes[1:]) <= {*expected["first"], *expected["also"]}
 
 
 def accept() -> None:

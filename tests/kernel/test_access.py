@@ -328,7 +328,7 @@ def test_a_recording_keeps_every_sample_and_what_it_stands_for(tmp_path: Path) -
 
 
 def test_the_budget_makes_it_slower_and_says_so(tmp_path: Path) -> None:
-    """With next to no budget, the first decision is for a longer period."""
+    """With little budget, the first decision is for a longer period."""
 
     def work(stimulus: Stimulus) -> None:
         for _ in range(4):
@@ -336,7 +336,7 @@ def test_the_budget_makes_it_slower_and_says_so(tmp_path: Path) -> None:
 
     path = tmp_path / "t.arrow"
     with Stimulus() as stimulus:
-        session = Session(Options(path, max_overhead=0.001, duration_s=4.5))
+        session = Session(Options(path, max_overhead=0.004, duration_s=4.5))
         session.start([stimulus.pid])
         worker = threading.Thread(target=work, args=(stimulus,))
         worker.start()
@@ -348,8 +348,9 @@ def test_the_budget_makes_it_slower_and_says_so(tmp_path: Path) -> None:
     assert rates[1]["detail"] == "over the budget"
     assert rates[1]["time_ns"] > rates[0]["time_ns"]
     measured = json.loads(rates[1]["value"])
-    assert measured["overhead"] > measured["budget"] == 0.001
-    assert measured["load"]["samples"] > 20
+    assert measured["overhead"] > measured["budget"] == 0.004
+    load = measured["load"]
+    assert load["samples"] * rates[0]["time_ns"] / 1e9 == pytest.approx(load["used_cpus"], rel=0.5)
     assert summary.overhead is not None
     assert summary.overhead.tick_cpus > 0
     assert summary.overhead.program_cpus > 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import subprocess
 import sys
 import time
@@ -41,6 +42,9 @@ if TYPE_CHECKING:
 NODES = (0, 1)
 BUSY = 0.05
 """A compute thread makes at least this share of the accesses to weights."""
+SLICE_US = 1500
+"""Time that a thread of the known workload stays with a buffer: less than between two samples, for
+samples of one slice all say the same."""
 
 
 @dataclass(slots=True)
@@ -78,44 +82,46 @@ def placement(name: str) -> Case:
 
 def known(oracle: Oracle, program: Path, case: Case, trace: Path, cpu_s: float) -> Result:
     """Run one placement, count and record it, and compare threads and buffers."""
-    with Workload([program, *case.arguments]) as workload:
+    with Workload([program, *case.arguments, "--slice-us", str(SLICE_US)]) as workload:
         samples, truth = measure(oracle, workload.pid, trace, cpu_s)
         threads = workload.mark()  # not before: a thread's id is known once it runs
     result = begun(case.name, samples, truth)
     for how, some in by_how(samples).items():
-        result.shares[how] = _known_shares(some, truth, threads, workload.buffers)
+        result.shares[how] = known_shares(some, truth, threads, workload.buffers)
     return result
 
 
-def _known_shares(
+def known_shares(
     samples: Samples, truth: Truth, done: Done, buffers: dict[str, Buffer]
 ) -> list[Compared]:
-    """By thread and by buffer.
-
-    Samples weigh by time, counts by access, and patterns take unequal time for an access: so the
-    counted share of each thread on each buffer is weighed by the samples that fell there.
-    """
-    regions = {
-        name: Region(name, each.addr, each.addr + each.bytes) for name, each in buffers.items()
+    """By thread, all of whose accesses are of one pattern, and by buffer."""
+    regions = [Region(name, each.addr, each.addr + each.bytes) for name, each in buffers.items()]
+    samples, truth = samples.within(*regions).placed(), truth.within(*regions)
+    threads = {
+        f"thread {slot.number}": (samples.of_thread(*slot.tids), truth.of_thread(*slot.tids))
+        for slot in done.slots
     }
-    cells: dict[str, list[tuple[Samples, Truth]]] = defaultdict(list)
-    for slot in done.slots:
-        for name in slot.time_ns():
-            if name:
-                taken = samples.of_thread(*slot.tids).within(regions[name])
-                counted = truth.of_thread(*slot.tids).within(regions[name])
-                cells[f"thread {slot.number}"].append((taken, counted))
-                cells[f"buffer {name}"].append((taken, counted))
-    return [_weighed(what, cells[what]) for what in sorted(cells, reverse=True)]
+    shares = [compare(what, taken, counted) for what, (taken, counted) in threads.items()]
+    used = [region for region in regions if truth.within(region).total()]
+    return shares + [_of_buffer(region, list(threads.values())) for region in used]
 
 
-def _weighed(what: str, cells: list[tuple[Samples, Truth]]) -> Compared:
-    weights = [len(taken.placed()) for taken, _ in cells]
-    shares = [counted.remote_share() for _, counted in cells]
-    pairs = zip(weights, shares, strict=True)
-    share = sum(n * share for n, share in pairs if n) / max(1, sum(weights))
-    accesses = sum(counted.total() for _, counted in cells)
-    return Compared.of(what, share, accesses, Samples.together(taken for taken, _ in cells))
+def _of_buffer(region: Region, threads: list[tuple[Samples, Truth]]) -> Compared:
+    """A buffer that threads of several patterns use.
+
+    Samples weigh by time, counts by access, and patterns take unequal time for one: so each
+    thread's counts get one factor, which makes as many of all of them as the thread has samples.
+    """
+    remote = total = 0.0
+    for taken, counted in threads:
+        factor = len(taken) / max(1, counted.total())
+        mine = counted.within(region)
+        remote += factor * mine.remote()
+        total += factor * mine.total()
+    accesses = sum(counted.within(region).total() for _, counted in threads)
+    here = Samples.together(taken.within(region) for taken, _ in threads)
+    share = remote / total if total else math.nan
+    return Compared.of(f"buffer {region.name}", share, accesses, here)
 
 
 # --- llama.cpp

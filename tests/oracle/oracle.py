@@ -72,11 +72,14 @@ class Truth:
         """Sum of one of COUNTS."""
         return int(self.rows[count].sum())
 
+    def remote(self, count: str = "instructions") -> int:
+        """Part of the total whose memory is not on the CPU's node."""
+        return int(self.rows[count][self.cpu_node != self.mem_node].sum())
+
     def remote_share(self, count: str = "instructions") -> float:
-        """Share of the count whose memory is not on the CPU's node; NaN of nothing."""
-        remote = int(self.rows[count][self.cpu_node != self.mem_node].sum())
+        """The same as a share of the total; NaN of nothing."""
         total = self.total(count)
-        return remote / total if total else float("nan")
+        return self.remote(count) / total if total else float("nan")
 
     def threads(self, count: str = "instructions") -> dict[int, int]:
         """The count of each thread, most first."""

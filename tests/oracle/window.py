@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 
     from oracle.guest import Oracle
 
-FREQUENCY_HZ = 199
+FREQUENCY_HZ = 249
+"""With one instruction per block a sample takes the emulated CPU two milliseconds."""
 RING_PAGES = 4096
 """Room for all samples of a window, for the recorder stands still meanwhile."""
 END_S = 300
@@ -56,25 +57,37 @@ def recording(pid: int, trace: Path) -> Iterator[subprocess.Popen[str]]:
 
 
 @contextmanager
-def standing_still(process: subprocess.Popen[str]) -> Iterator[None]:
-    """A process that does nothing while the block runs.
-
-    With one instruction per block the recorder would be too slow for the samples that come, and
-    take the CPUs from what is recorded. The kernel takes the samples; it decodes them afterwards.
-    """
-    process.send_signal(signal.SIGSTOP)
+def standing_still(pid: int) -> Iterator[None]:
+    """A process that does nothing while the block runs."""
+    os.kill(pid, signal.SIGSTOP)
     try:
         yield
     finally:
-        process.send_signal(signal.SIGCONT)
+        os.kill(pid, signal.SIGCONT)
+
+
+@contextmanager
+def running(pid: int) -> Iterator[None]:
+    """A process that stands still otherwise runs while the block does."""
+    os.kill(pid, signal.SIGCONT)
+    try:
+        yield
+    finally:
+        os.kill(pid, signal.SIGSTOP)
 
 
 def measure(oracle: Oracle, pid: int, trace: Path, cpu_s: float) -> tuple[Samples, Truth]:
-    """Samples and accesses of a process, for as long as it takes it to use so much CPU time."""
+    """Samples and accesses of a process, for as long as it takes it to use so much CPU time.
+
+    The process and its recorder take turns: emulated, with one instruction per block, the recorder
+    would be too slow for the samples that come. The kernel takes them; it decodes them afterwards.
+    """
     with (
+        standing_still(pid),
         recording(pid, trace) as recorder,
-        standing_still(recorder),
+        standing_still(recorder.pid),
         oracle.counting([pid], fine=True) as path,
+        running(pid),
     ):
         began_ns = time.monotonic_ns()
         wait_for_use(pid, cpu_s)

@@ -286,13 +286,16 @@ def test_tensors_that_the_server_was_seen_to_place_have_their_names() -> None:
 def test_private_memory_that_is_read_for_longer_than_the_mapped_weights_counts_as_weights() -> None:
     """A repacked copy whose tensors nobody saw: the mapped file is hardly read any more."""
     rows = [access(SECOND + n * 10 * MS, PRIVATE_AT + n, mem_node=1) for n in range(200)]
-    report = report_of(access(), *rows, private={1: 32 * MIB})
+    report = report_of(access(), *rows, private={1: 32 * MIB}, type="Q4_0")
     assert report.access is not None
     assert report.access.unnamed_weights
     assert report.access.remote_share is not None
     assert report.access.remote_share.value > 0.99
+    report = report_of(access(), *rows, private={1: 32 * MIB}, type="F16")
+    assert report.access is not None
+    assert not report.access.unnamed_weights, "F16 is read where it lies"
     report = report_of(*(access(addr=WEIGHTS_AT + n) for n in range(201)), *rows,
-                       private={1: 32 * MIB})  # fmt: skip
+                       private={1: 32 * MIB}, type="Q4_0")  # fmt: skip
     assert report.access is not None
     assert not report.access.unnamed_weights
     assert report.access.remote_share is not None

@@ -50,12 +50,16 @@ class World:
     others: tuple[Process, ...] = ()
     weights: dict[int, int] = field(default_factory=lambda: {0: 64 * MIB})
     """Mapped weight bytes on each node; -1 for those not present."""
+    type: str = "F16"
+    """Of the mapped weights."""
     private: dict[int, int] = field(default_factory=dict)
     times: list[dict[int, int]] = field(
         default_factory=lambda: [{0: 4 * SECOND, 1: 4 * SECOND} for _ in range(4)]
     )
     """CPU time of each thread on each node [ns]."""
     numa_balancing: str = "0"
+    vmstat: dict[str, int] = field(default_factory=dict)
+    """Counters of /proc/vmstat at the first look."""
     losses: dict[str, int] = field(default_factory=dict)
     extra: list[tuple[str, list[dict[str, object]]]] = field(default_factory=list)
     together: bool = False
@@ -95,7 +99,7 @@ class World:
 
     def write(self, path: Path) -> None:
         writer = TraceWriter.create(path)
-        memory = Memory({number: self.memory(number) for number in self.nodes})
+        memory = Memory({number: self.memory(number) for number in self.nodes}, self.vmstat)
         documents = {
             "topology": self.topology.to_json(),
             "memory": memory.to_json(),
@@ -148,7 +152,7 @@ class World:
         size = sum(self.weights.values())
         if size:
             writer.add_rows("map", [map_row(WEIGHTS_AT, size, MODEL, INODE, "r--s")])
-            writer.add_rows("tensor", tensor_rows(size))
+            writer.add_rows("tensor", tensor_rows(size, type_=self.type))
             writer.add_rows("place", weight_places(self.weights))
         if self.private:
             size = sum(self.private.values())
@@ -185,7 +189,7 @@ def map_row(addr: int, size: int, path: str, inode: int, perms: str) -> dict[str
     }
 
 
-def tensor_rows(size: int, layers: int = 2) -> list[dict[str, object]]:
+def tensor_rows(size: int, layers: int = 2, type_: str = "F16") -> list[dict[str, object]]:
     """A table of equal tensors, one per layer, whose bytes sum up to `size`."""
     part = size // layers
     sizes = [part] * (layers - 1) + [size - part * (layers - 1)]
@@ -197,7 +201,7 @@ def tensor_rows(size: int, layers: int = 2) -> list[dict[str, object]]:
             "name": f"blk.{place}.ffn_up.weight",
             "offset": part * place,
             "bytes": each,
-            "detail": "F16",
+            "detail": type_,
             "value": "[1]",
         }
         for place, each in enumerate(sizes)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from numatrace.record.sampling.budget import (
+    LEARN_NS,
     LONGER,
     MAX_HZ,
     MIN_HZ,
@@ -18,6 +20,7 @@ from numatrace.record.sampling.budget import (
     Costs,
     Load,
     fault_records,
+    first_period,
     next_period,
     overhead,
     sampling_cpus,
@@ -133,6 +136,23 @@ def test_periods_are_primes_of_microseconds_close_by(period_ns: float, seed: int
 def test_the_first_period_is_one_of_them() -> None:
     micros = START_PERIOD_NS // 1000
     assert all(micros % divisor for divisor in range(2, int(micros**0.5) + 1))
+
+
+@given(costs=costs, budget=st.floats(0.001, 0.5))
+def test_to_begin_with_new_code_is_within_the_budget_too(costs: Costs, budget: float) -> None:
+    """On one busy CPU, with nothing else to pay: unless that is slower than the slowest."""
+    period = first_period(costs, budget, BOUNDS)
+    assert START_PERIOD_NS <= period <= BOUNDS.longest_ns
+    new = Costs(costs.tick_ns, costs.program_ns, LEARN_NS)
+    assert overhead(load_at(period, 1.0, 0.0), new) <= budget or period == BOUNDS.longest_ns
+
+
+def test_what_was_learnt_counts_but_does_not_slow_the_clocks() -> None:
+    period = settle(2.0, 0.005, COSTS, 0.01)
+    load = load_at(period, 2.0, 0.005)
+    learning = replace(load, learning_cpus=0.01)
+    assert overhead(learning, COSTS) == pytest.approx(overhead(load, COSTS) + 0.005)
+    assert next_period(int(period), learning, COSTS, 0.01, BOUNDS) == pytest.approx(period, rel=0.2)
 
 
 @given(used_cpus=st.floats(0, 256), budget=st.floats(0.001, 0.5), most=st.integers(1, 100_000))

@@ -288,3 +288,59 @@ def test_long_analysis_shows_that_it_is_at_work(
     with verb._busy_line("analyzing"):
         pass
     assert capsys.readouterr().err == ""
+
+
+# --- the fix as a script
+
+
+def test_the_fix_becomes_a_script_beside_the_report(
+    trace: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    place = trace.with_name("fix.sh")
+    assert run(["analyze", str(trace), "--fix-script", str(place)]) == 0
+    said = capsys.readouterr()
+    assert said.out == rendered(trace)
+    assert "wrote" in said.err
+    assert stat.S_IMODE(place.stat().st_mode) == 0o700
+    assert place.read_text().startswith("#!/bin/bash\n")
+    done = subprocess.run([place, "--check"], capture_output=True, text=True, check=False)
+    assert done.returncode == 0
+    assert "Nothing was changed." in done.stdout
+
+
+def test_json_stays_json_beside_a_script(trace: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    place = trace.with_name("fix.sh")
+    assert run(["analyze", str(trace), "--json", "--fix-script", str(place)]) == 0
+    assert json.loads(capsys.readouterr().out)["findings"]
+
+
+def test_a_script_is_never_written_over_something(
+    trace: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    place, link = trace.with_name("fix.sh"), trace.with_name("link.sh")
+    place.write_text("mine")
+    link.symlink_to(place)
+    for target in (place, link, trace.parent):
+        assert run(["analyze", str(trace), "--fix-script", str(target)]) == 2
+        said = capsys.readouterr()
+        assert (said.out, "--fix-script" in said.err) == ("", True)
+    assert place.read_text() == "mine"
+    assert run(["analyze", str(trace), "--fix-script", str(link), "--force"]) == 2
+    assert place.read_text() == "mine"
+    assert run(["analyze", str(trace), "--fix-script", str(trace), "--force"]) == 2
+    assert run(["analyze", str(trace), "--fix-script", str(place), "-o", str(place)]) == 2
+    assert run(["analyze", str(trace), "--fix-script", str(place), "--force"]) == 0
+    assert stat.S_IMODE(place.stat().st_mode) == 0o700
+    assert place.read_text() != "mine"
+
+
+def test_without_a_fix_there_is_no_script(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_trace(tmp_path / "one.arrow", nodes=1)
+    place = tmp_path / "fix.sh"
+    assert run(["analyze", str(tmp_path / "one.arrow"), "--fix-script", str(place)]) == 1
+    said = capsys.readouterr()
+    assert "nothing is remote here" in said.out
+    assert "no fix script was written" in said.err
+    assert not place.exists()

@@ -9,7 +9,8 @@ import pytest
 from click.testing import CliRunner
 
 from numatrace.cli.main import run
-from numatrace.cli.record import all_pids, record, status_text, summary_text
+from numatrace.cli.record import all_pids, record
+from numatrace.cli.record_text import status_text, summary_text
 from numatrace.model.errors import UsageError
 from numatrace.record.summary import Overhead, Sampling, Status, Summary
 

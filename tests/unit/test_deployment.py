@@ -9,10 +9,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from numatrace.model.process import (
+    Cgroup,
     Deployment,
     Process,
+    deployment_of,
     inference_server,
-    managed_by,
     ollama_serve,
 )
 from numatrace.record.machine.deployment import deployment, of_path
@@ -173,10 +174,10 @@ OLD = process(32, f"/tmp/ollama123/runners/cpu_avx2/ollama_llama_server --model 
 SHELL = process(500, "-bash", deployment=unit("session-3.scope"))
 
 FOUND = {
-    "ollama since 0.30": ([SERVE, CLIENT, SERVER], {30: 1 << 30}, 30, "ollama"),
-    "ollama 0.5.8 to 0.24": ([SERVE, CLIENT, RUNNER], {}, 31, "ollama"),
-    "ollama to 0.5.7": ([SERVE, OLD], {32: 1}, 32, "ollama"),
-    "mlx": ([SERVE, process(33, "ollama runner --mlx-engine --model x", 10)], {}, 33, "ollama"),
+    "ollama since 0.30": ([SERVE, CLIENT, SERVER], {30: 1 << 30}, 30, "systemd"),
+    "ollama 0.5.8 to 0.24": ([SERVE, CLIENT, RUNNER], {}, 31, "systemd"),
+    "ollama to 0.5.7": ([SERVE, OLD], {32: 1}, 32, "systemd"),
+    "mlx": ([SERVE, process(33, "ollama runner --mlx-engine --model x", 10)], {}, 33, "systemd"),
     "a replaced program": (
         [process(40, "./x -m a.gguf", exe="/opt/llama-server (deleted)")],
         {},
@@ -235,7 +236,7 @@ FOUND = {
         [process(83, "/app/llama-server -m a", deployment=container("docker"))],
         {83: 1},
         83,
-        "container",
+        "docker",
     ),
     "ollama in a container": (
         [
@@ -244,7 +245,7 @@ FOUND = {
         ],
         {85: 1},
         85,
-        "ollama",
+        "docker",
     ),
 }
 
@@ -256,7 +257,7 @@ def test_the_server_is_found(situation):
     assert found == tgid
     assert f"pid {tgid}" in reason
     chosen = next(each for each in processes if each.tgid == tgid)
-    assert managed_by(chosen, processes) == manager
+    assert deployment_of(ollama_serve(chosen, processes) or chosen) == manager
 
 
 NOT_SERVERS = {
@@ -290,3 +291,49 @@ def test_parents_that_go_in_circles_end():
     assert ollama_serve(circle[0], circle) is None
     assert ollama_serve(SERVER, [SERVER, SERVE]) == SERVE
     assert ollama_serve(SERVE, [SERVE]) == SERVE
+
+
+KINDS = {
+    "docker": (container("docker"), "docker"),
+    "docker, rootless": (
+        container("docker", unit="user@1000.service", manager="system"),
+        "docker",
+    ),
+    "podman below a unit": (
+        container("podman", unit="ollama.service", manager="system"),
+        "podman",
+    ),
+    "a pod": (container("kubepods", pod=POD), "kubernetes"),
+    "a unit inside of lxc": (
+        container("lxc", "box", unit="ollama.service", manager="container"),
+        "lxc",
+    ),
+    "containerd": (container("containerd"), "container"),
+    "nspawn": (container("nspawn", "box"), "container"),
+    "a unit": (unit("ollama.service"), "systemd"),
+    "a scope": (unit("run-1.scope"), "hand"),
+}
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_what_the_cgroup_path_says_decides_how_it_is_run(name):
+    found, kind = KINDS[name]
+    assert deployment_of(process(1, "llama-server", deployment=found)) == kind
+
+
+@pytest.mark.parametrize(
+    "login",
+    ["ssh", "sshd", "ssh@3-10.0.0.1:22", "user@1000", "getty@tty1", "cron", "docker", "gdm"],
+)
+def test_a_unit_that_people_work_in_is_not_the_servers(login):
+    found = unit(f"{login}.service")
+    assert deployment_of(process(1, "llama-server", deployment=found)) == "hand"
+
+
+@pytest.mark.parametrize(
+    ("path", "kind"),
+    [("/", "hand"), ("", "hand"), ("/llm", "cgroup"), ("/1/c2.session", "hand")],
+)
+def test_a_cgroup_that_somebody_made_is_told_from_the_root(path, kind):
+    found = process(1, "llama-server", cgroup=Cgroup(paths={"": path}))
+    assert deployment_of(found) == kind

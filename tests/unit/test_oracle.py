@@ -14,7 +14,10 @@ import pytest
 TESTS = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(TESTS))
 
-from oracle.build import build_plugin  # noqa: E402 (found only once its folder is on the path)
+from known.known import Buffer, Slot  # noqa: E402 (found only once its folder is on the path)
+from known.known import Truth as Done  # noqa: E402
+from oracle.build import build_plugin  # noqa: E402
+from oracle.cases import known_shares  # noqa: E402
 from oracle.guest import OracleError, frame_ranges, machine, members  # noqa: E402
 from oracle.oracle import ROW, Region, Truth  # noqa: E402
 from oracle.samples import Compared, Samples  # noqa: E402
@@ -150,6 +153,37 @@ def test_two_points_or_the_interval() -> None:
     nothing = Compared("x", 0.5, math.nan, samples=0, visits=0, accesses=1)
     assert nothing.contradicts
     assert not nothing.agrees
+
+
+BUFFERS = {name: Buffer(name, page * PAGE, PAGE, {}) for name, page in (("a", 10), ("b", 20))}
+DONE = Done(0, (Slot(0, (7,), ()), Slot(1, (8,), ())))
+
+
+def known(tmp_path: Path, taken: Samples) -> dict[str, Compared]:
+    """Thread 7 on node 0 takes 1 ns for an access, thread 8 on node 1 takes 4; a: node 0, b: 1."""
+    counts = truth(
+        tmp_path / "o", (0, 10, 5, 7, 60), (0, 20, 105, 7, 20), (1, 10, 5, 8, 4), (1, 20, 105, 8, 6)
+    )
+    return {each.what: each for each in known_shares(taken, counts, DONE, BUFFERS)}
+
+
+def by_time(a_of_thread_7: int) -> Samples:
+    """One sample in each ns, so many of the first thread's 80 on buffer a."""
+    rows = [(7, 0, 0, 10 * PAGE)] * a_of_thread_7 + [(7, 0, 1, 20 * PAGE)] * (80 - a_of_thread_7)
+    return samples(*rows, *[(8, 1, 0, 10 * PAGE)] * 16, *[(8, 1, 1, 20 * PAGE)] * 24)
+
+
+def test_counts_weigh_by_the_time_of_each_threads_samples(tmp_path: Path) -> None:
+    shares = known(tmp_path, by_time(60))
+    assert shares["thread 0"].truth == 20 / 80
+    assert shares["buffer a"].truth == pytest.approx(16 / 76)
+    assert all(each.off == pytest.approx(0) for each in shares.values())
+
+
+def test_addresses_in_the_wrong_buffer_show(tmp_path: Path) -> None:
+    shares = known(tmp_path, by_time(30))
+    assert shares["thread 0"].off == pytest.approx(30 / 80)
+    assert shares["buffer a"].off > 0.1
 
 
 def test_the_plugin_compiles() -> None:

@@ -13,16 +13,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from numatrace.model.report import (
-    REPORT_VERSION,
-    TYPES,
-    Evidence,
-    Figure,
-    MachineView,
-    Provenance,
-    Report,
-    Verdict,
-)
+from numatrace.model.findings import Evidence, Verdict
+from numatrace.model.report import REPORT_VERSION, TYPES, Figure, Provenance, Report
+from numatrace.model.views import MachineView
 from numatrace.render import RENDERERS, RenderOptions
 
 ROOT = Path(__file__).resolve().parents[2]

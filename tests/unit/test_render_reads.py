@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -18,9 +18,12 @@ from numatrace.model.measured import (
     ReadView,
     TimeView,
 )
-from numatrace.model.report import Report, ShareView
 from numatrace.model.units import format_ns
+from numatrace.model.views import ShareView
 from tests.unit.test_render_text import HOSTILE, MODEL, SERVER, imbalance, row, section, text
+
+if TYPE_CHECKING:
+    from numatrace.model.report import Report
 
 MS = 10**6
 

@@ -13,26 +13,29 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from rich.cells import cell_len
 
-from numatrace.model.report import (
+from numatrace.model.findings import (
+    DocumentCheck,
     Evidence,
-    Figure,
     Finding,
     Fix,
+    PlanView,
+    RuledOut,
+    Step,
+    Verdict,
+)
+from numatrace.model.report import Figure, Provenance, Report
+from numatrace.model.units import format_bytes, format_ns, format_share
+from numatrace.model.views import (
     LayerView,
     LossView,
     MachineView,
     NodeView,
     ProcessView,
-    Provenance,
     RegionView,
-    Report,
     ShareView,
-    Step,
     TensorView,
     ThreadView,
-    Verdict,
 )
-from numatrace.model.units import format_bytes, format_ns, format_share
 from numatrace.render import RENDERERS, RenderOptions
 
 GIB = 1 << 30
@@ -112,6 +115,7 @@ def a_fix(**more: Any) -> Fix:
         undo=(Step("kill 1", "Stop it again."),),
         notes=("Answers under way are cut off.",),
         lint=("node 0 has CPUs 0-3",),
+        plan="bind:0",
     )
     return dataclasses.replace(fix, **more)
 
@@ -128,8 +132,13 @@ def imbalance() -> Report:
     )
     sentence = "98 % of the weights is on node 0, but half of the threads' time is on node 1."
     finding = Finding(
-        "C1", "allocation imbalance", sentence, SERVER, evidence, "high", (a_fix(),), ("A note.",)
-    )
+        "C1", "allocation imbalance", sentence, SERVER, evidence, "high", (a_fix(),), ("A note.",),
+        Figure(12e9, "ns", "model"),
+        DocumentCheck(
+            1, "imbalanced allocation", "numastat -m", ("node     0    1", "free   9 GB  1 GB")
+        ),
+        "weights on both nodes.",
+    )  # fmt: skip
     names = ("llama-3-8b.gguf", "private memory at 0x7f2c40000000")
     threads = [thread(SERVER + n, {0: 5 * 10**9, 1: 4 * 10**9 + n * 10**8}) for n in range(4)]
     threads += [thread(4720 + n, {0: 9 * 10**6}, role="", moves=0) for n in range(9)]
@@ -162,7 +171,26 @@ def imbalance() -> Report:
             ("placement", "counter", "event", "model"),
         ),
         notes=("llama-server (pid 4711) maps 8,192 MiB of GGUF files",),
+        ruled_out=(
+            RuledOut("C2", "CPU affinity", True, "threads may run everywhere."),
+            RuledOut("C4", "scheduler", False, "threads share CPUs."),
+        ),
+        plans=some_plans(),
+        corrections=("numactl around the client changes nothing.",),
     )  # fmt: skip
+
+
+def some_plans() -> tuple[PlanView, ...]:
+    none, half = Figure(0.0, "share", "model"), Figure(0.5, "share", "model", 0.45, 0.55)
+    faster = Figure(1.5, "times", "model", 1.24, 1.76)
+    return (
+        PlanView("bind:0", "bind it", True, none, {0: 8 * GIB}, faster, ("all is well",)),
+        PlanView("interleave:0-1", "spread it", False, half, {}, faster, (), "not faster, " * 9),
+        PlanView("threads:2", "x", False, None, {}, None, (), "", ("4 threads for 2 CPUs",)),
+        PlanView(
+            "live:0", "move it", False, none, {}, Figure(1.1, "times", "model"), (), "not now"
+        ),
+    )
 
 
 def text(report: Report, **options: Any) -> str:
@@ -208,7 +236,9 @@ def test_sections_come_in_the_order_in_which_they_are_needed() -> None:
     shown = text(imbalance(), tensors=True)
     titles = re.findall(r"^[A-Z][A-Z:,' -]+$", shown, re.MULTILINE)
     assert titles == [
-        "WHAT WAS FOUND", "WHAT TO DO", "REMARKS", "THE MACHINE", "PROCESSES",
+        "WHAT WAS FOUND", "WHAT TO DO", "WHAT ELSE WAS WEIGHED",
+        "WHAT GUIDES GET WRONG HERE", "CAUSES RULED OUT", "REMARKS", "THE MACHINE",
+        "PROCESSES",
         "THREADS: WHERE THEY RAN", "MEMORY: WHERE IT LIES", "LAYERS OF THE MODEL",
         "TENSORS OF THE MODEL", "EXPECTED REMOTE READS OF THE COMPUTE THREADS",
         "WHERE THE NUMBERS COME FROM",
@@ -234,6 +264,86 @@ def test_finding_has_name_process_confidence_and_sourced_evidence() -> None:
     # The verdict's sentence and evidence are the finding's: said once.
     assert " ".join(text(report).split()).count(report.verdict.sentence) == 1
     assert text(report).count("98 % of the weights is there.") == 1
+
+
+def test_a_finding_has_the_guides_check_and_what_would_refute_it() -> None:
+    found = section(text(imbalance()), "WHAT WAS FOUND")
+    assert "confidence: high; lost:\n  12 s of CPU time\n" in found
+    assert "What would refute it: weights on both nodes." in found
+    assert " ".join(found.split()).endswith(
+        "In the usual guides: cause 1, imbalanced allocation. Their check, numastat -m, from the"
+        " trace: node 0 1 free 9 GB 1 GB"
+    )
+    assert "\n      node     0    1\n      free   9 GB  1 GB\n" in found  # columns stay columns
+
+
+def test_the_fix_is_weighed_against_the_others() -> None:
+    shown = section(text(imbalance()), "WHAT ELSE WAS WEIGHED")
+    said = " ".join(shown.split())
+    assert "(bind:0) is predicted to leave 0 % of the reads of weights remote" in said
+    assert "at 1.2–1.8 times today's speed. That assumes: all is well." in said
+    assert row(shown, "plan") == ["plan", "remote", "speed", "why not"]
+    assert row(shown, "interleave:0-1")[1:3] == ["50 %", "1.2–1.8"]
+    assert row(shown, "threads:2") == ["threads:2", "?", "?", "4 threads for 2 CPUs"]
+    assert row(shown, "live:0") == ["live:0", "0 %", "1.1", "not now"]
+    start = shown.index("why not") - shown.rindex("\n", 0, shown.index("why not"))
+    rest = shown[shown.index("interleave:0-1") :].split("\n")[1]
+    assert len(rest) - len(rest.lstrip()) == start - 1  # the reason runs on below its column
+    assert "and 2 more plans" in section(text(imbalance(), top=1), "WHAT ELSE")
+
+
+def test_a_plan_that_was_refused_is_told_from_the_one_that_is_carried_out() -> None:
+    report = imbalance()
+    other = dataclasses.replace(report.findings[0], fixes=(a_fix(plan="interleave:0-1"),))
+    shown = section(text(dataclasses.replace(report, findings=(other,))), "WHAT ELSE")
+    assert "The fix (interleave:0-1) is predicted" in " ".join(shown.split())
+    assert row(shown, "bind:0")[-1].startswith("refused for the way")
+    none = dataclasses.replace(report.findings[0], fixes=())
+    shown = section(text(dataclasses.replace(report, findings=(none,))), "WHAT ELSE")
+    assert "predicted" not in shown
+    assert row(shown, "bind:0")
+
+
+def test_a_reason_is_said_once() -> None:
+    plans = tuple(
+        PlanView(f"live:{n}", "bind it", False, None, {}, None, (), why)
+        for n, why in enumerate(("too small", "too small", "too far", "too small"))
+    )
+    shown = section(text(dataclasses.replace(imbalance(), plans=plans)), "WHAT ELSE WAS WEIGHED")
+    said = [row(shown, f"live:{n}")[-1] for n in range(4)]
+    assert said == ["too small", "the same", "too far", "too small"]
+
+
+def test_plans_without_a_chosen_one_and_causes_without_judgement() -> None:
+    report = imbalance()
+    shown = text(
+        dataclasses.replace(report, plans=report.plans[1:], ruled_out=report.ruled_out[1:])
+    )
+    assert "predicted" not in section(shown, "WHAT ELSE WAS WEIGHED")
+    causes = section(shown, "CAUSES RULED OUT")
+    assert "Not to be told from this trace:\n  - C4, scheduler: threads share CPUs." in causes
+    both = section(text(report), "CAUSES RULED OUT")
+    assert both.index("- C2, CPU affinity: threads may") < both.index("Not to be told")
+
+
+def test_corrections_are_said_once() -> None:
+    shown = section(text(imbalance()), "WHAT GUIDES")
+    assert "  - numactl around the client changes nothing.\n" in shown
+
+
+def test_a_step_that_stays_asks_for_a_terminal() -> None:
+    report = imbalance()
+    step = Step("llama-server", "Start it.", stays=True)
+    finding = dataclasses.replace(report.findings[0], fixes=(a_fix(steps=(step,)),))
+    shown = text(dataclasses.replace(report, findings=(finding,)))
+    assert "1. Start it. It runs on: give it a terminal of its own.\n      llama-server\n" in shown
+
+
+def test_what_is_checked_alike_is_said_once() -> None:
+    report = imbalance()
+    finding = dataclasses.replace(report.findings[0], fixes=(a_fix(), a_fix(id="live/hand")))
+    shown = text(dataclasses.replace(report, findings=(finding,)))
+    assert shown.count("Checked against the trace:") == 1
 
 
 def test_a_finding_with_a_sentence_of_its_own_says_it() -> None:

@@ -15,15 +15,15 @@ from numatrace.trace.schema import ring_dtype
 
 @pytest.fixture
 def slow(monkeypatch: pytest.MonkeyPatch) -> AccessSampler:
-    """A sampler that takes a while for every slice, and keeps the times that it wrote."""
+    """A sampler that learns slowly, and keeps the times that it wrote."""
     probes = SimpleNamespace(plan=SimpleNamespace(machine="x86_64", access=False))
     made = AccessSampler(probes, SimpleNamespace(), lambda *_: None, 5_000_000)  # type: ignore[arg-type]
     made.written = []  # type: ignore[attr-defined]
 
     def write(records: np.ndarray) -> None:
-        time.sleep(0.03)
         made.written += records["t_ns"].tolist()  # type: ignore[attr-defined]
 
+    monkeypatch.setattr(made, "_learn", lambda records: time.sleep(1e-4 * len(records)))
     monkeypatch.setattr(made, "_write", write)
     return made
 
@@ -51,3 +51,34 @@ def test_what_waits_is_bounded(slow: AccessSampler, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(module, "MAX_WAITING", 2_500)
     slow.look(records(0, 3_000))
     assert slow.samples == 3_000, "too many wait: they are resolved, however long it takes"
+
+
+def test_few_samples_wait_a_while_and_many_do_not(slow: AccessSampler) -> None:
+    slow._since -= 100
+    now_ns = time.monotonic_ns()
+    slow.look(records(now_ns, 10))
+    slow.tick()
+    assert (slow.taken, slow.samples) == (10, 0), "few, and young"
+    slow.look(records(now_ns, module.FEW))
+    slow.tick()
+    assert slow.samples > 0, "many"
+
+
+def test_few_samples_do_not_wait_for_ever(slow: AccessSampler) -> None:
+    slow._since -= 100
+    slow.look(records(time.monotonic_ns() - int(module.REST_S * 1e9), 10))
+    slow.tick()
+    assert slow.samples == 10
+
+
+def test_a_process_that_ends_has_its_samples_resolved_at_once(slow: AccessSampler) -> None:
+    slow.look(records(time.monotonic_ns(), 10))
+    slow.forget(5)
+    assert slow.samples == 10
+
+
+def test_nor_long_in_a_recording_that_just_began(slow: AccessSampler) -> None:
+    slow._since -= 3
+    slow.look(records(time.monotonic_ns() - 400_000_000, 10))
+    slow.tick()
+    assert slow.samples == 10, "0.4 s is more than a tenth of 3 s"

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from numatrace.analyze import evidence
-from numatrace.analyze.causes import c1_imbalance
-from numatrace.analyze.causes.base import REMOTE_SHARE, main_nodes, share_on
-from numatrace.analyze.plans.room import need_bytes, room_bytes
-from numatrace.model.report import Finding
+from numatrace.analyze.causes import c1_imbalance, document_checks, shape
+from numatrace.analyze.causes.base import REMOTE_SHARE, main_nodes
+from numatrace.analyze.causes.lost import remote_lost
+from numatrace.model.findings import Finding, RuledOut
 from numatrace.model.units import format_nodes, format_share
 
 if TYPE_CHECKING:
@@ -16,26 +16,22 @@ if TYPE_CHECKING:
 
 ID = "C2"
 NAME = "CPU affinity not aligned with memory"
-SPILL = 0.05
-"""From this share of the weights on the threads' nodes on, these were filled first."""
+NUMBER = 2
+EXPLAINS = ()
 
 
-def look(situation: Situation) -> Finding | None:
-    """Return the finding, or None.
+def look(situation: Situation) -> Finding | RuledOut:
+    """Return the finding: more than REMOTE_SHARE of the weights off the nodes of the threads.
 
-    It is not C2 when it is C1: weights on a node without CPUs, or threads on several nodes that
-    nothing keeps away from the weights' node. Nor when something else explains the placement: a
-    memory policy that names the threads' nodes while the page cache lies elsewhere, or threads'
-    nodes that were too small.
+    It is C1 when the threads run everywhere, or the weights are on nodes without CPUs.
     """
-    remote = situation.remote
     nodes = main_nodes(situation.compute_parts)
-    outside = 1.0 - share_on(situation.weights.parts, nodes)
-    if remote is None or min(remote.value, outside) <= REMOTE_SHARE:
-        return None
+    outside = shape.outside_share(situation)
     everywhere = set(nodes) >= set(situation.topology.nodes_with_cpus)
-    if everywhere or c1_imbalance.look(situation) or _explained_otherwise(situation, nodes):
-        return None
+    if not shape.is_remote(situation) or outside <= REMOTE_SHARE or everywhere:
+        return RuledOut(ID, NAME, judged=True, why=_against(situation, nodes, outside))
+    if c1_imbalance.holds(situation):
+        return RuledOut(ID, NAME, judged=True, why="Nothing ties the threads to their nodes.")
     where = tuple(node for node in main_nodes(situation.weights.parts) if node not in nodes)
     reasons = evidence.constraints(situation)
     return Finding(
@@ -50,18 +46,19 @@ def look(situation: Situation) -> Finding | None:
             evidence.remote(situation),
             *reasons,
         ),
-        confidence="high" if reasons and situation.weights.mapped else "medium",
+        confidence="high" if reasons and situation.weights.named else "medium",
         notes=() if reasons else ("Nothing ties the threads to these nodes: they may move.",),
+        lost_ns=remote_lost(situation),
+        document=document_checks.cpu_by_node(situation, NUMBER, NAME),
+        refuted_by="Threads that run on the nodes that hold the weights, or weights that follow"
+        " once the threads stay.",
     )
 
 
-def _explained_otherwise(situation: Situation, nodes: tuple[int, ...]) -> bool:
-    policy = situation.policy_nodes
-    if policy:
-        aligned = set(policy) <= set(nodes)
-        return aligned and situation.weights.mapped
-    if situation.mems and not set(situation.mems) & set(nodes):
-        return False
-    here = share_on(situation.weights.parts, nodes)
-    room = sum(room_bytes(situation, node) for node in nodes)
-    return here >= SPILL and need_bytes(situation) > room
+def _against(situation: Situation, nodes: tuple[int, ...], outside: float) -> str:
+    if situation.weights.holder is None:
+        return "No weights were found in memory."
+    if outside <= REMOTE_SHARE:
+        off = format_share(outside)
+        return f"{off} of the weights is off {format_nodes(nodes)}, where the threads run."
+    return "The threads run on all nodes that have CPUs."

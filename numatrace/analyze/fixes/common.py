@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 from numatrace.analyze.fixes.quoting import RefusedError, shell
-from numatrace.analyze.plans.plan import EVICT_SHARE
 from numatrace.analyze.plans.room import need_bytes, room_bytes
+from numatrace.model.cpulist import format_cpulist
+from numatrace.model.findings import Step
 from numatrace.model.process import ARGV_BYTES, ARGV_COUNT
-from numatrace.model.report import Step
 from numatrace.model.units import format_nodes, format_share
 
 if TYPE_CHECKING:
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from numatrace.model.process import Process
 
 DELETED = " (deleted)"
+VARIABLE = re.compile(r"[A-Z][A-Z0-9_]{0,63}")
 
 
 def nodelist(plan: Plan) -> str:
@@ -24,11 +26,10 @@ def nodelist(plan: Plan) -> str:
     return ",".join(str(node) for node in plan.nodes)
 
 
-def title(plan: Plan) -> str:
-    """Say what the plan brings about."""
-    if plan.kind == "bind":
-        return f"run the server and keep its memory on node {plan.node}"
-    return f"spread the server's memory evenly over {format_nodes(plan.nodes)}"
+def require(plan: Plan, kinds: frozenset[str], place: str) -> None:
+    """Raise RefusedError for a kind of plan that a deployment cannot carry out exactly."""
+    if plan.kind not in kinds:
+        raise RefusedError(f"that cannot be done exactly for a server run by {place}")
 
 
 def evict_steps(plan: Plan, *, needs_root: bool) -> list[Step]:
@@ -60,6 +61,9 @@ def check_argv(process: Process) -> None:
     argv = process.argv
     if not argv or not argv[0]:
         raise RefusedError("its command line is not in the trace")
+    if argv[0].startswith("-") or "=" in argv[0]:
+        # An option of whatever starts it, or a variable.
+        raise RefusedError("its command line does not begin with the name of a program")
     size = sum(len(argument.encode("utf-8", "replace")) + 1 for argument in argv)
     if len(argv) >= ARGV_COUNT or size >= ARGV_BYTES:
         raise RefusedError("its command line is too long to be recorded whole")
@@ -74,17 +78,50 @@ def pid_by_name(process: Process) -> str:
         raise RefusedError("the server's name is not in the trace")
     # pgrep takes a regular expression: what might be an operator matches any character.
     name = "".join(char if char.isalnum() or char in "_-" else "." for char in process.comm)
+    if name.startswith("-"):
+        name = f".{name[1:]}"  # not an option
     return f'"$(pgrep -n -x {shell(name)})"'
 
 
-def verify_steps(situation: Situation, pid: str, *, needs_root: bool) -> tuple[Step, ...]:
+def still_there(process: Process) -> str:
+    """Return a command that holds while the pid is the recorded process, with `&&` behind it.
+
+    Process ids are used again. Empty for a name that grep cannot look for as one line.
+    """
+    if not process.comm or not process.comm.isprintable():
+        return ""
+    return f"grep -q -x -F -e {shell(process.comm)} /proc/{process.tgid}/comm && "
+
+
+def stop(pid: str) -> str:
+    """Return a command that ends a process and waits until it is gone."""
+    return f"kill {pid} && tail --pid={pid} -f /dev/null"
+
+
+def variables(found: dict[str, str]) -> str:
+    """Return assignments to put in front of a command; "" for none."""
+    return "".join(f"{name}={shell(value)} " for name, value in found.items())
+
+
+def cpuset_cpus(situation: Situation) -> str:
+    """Return the CPUs that the cpuset of the server's root process has in force, as a list."""
+    online = {cpu for node in situation.topology.nodes for cpu in node.cpus}
+    return format_cpulist(set(situation.root.cgroup.cpus) & online or online)
+
+
+def cpuset_nodes(situation: Situation) -> str:
+    """Return the memory nodes that it has in force, as a list."""
+    nodes = set(situation.topology.nodes_with_memory)
+    return format_cpulist(set(situation.root.cgroup.mems) & nodes or nodes)
+
+
+def verify_steps(
+    situation: Situation, pid: str, *, needs_root: bool, restarted: bool = True
+) -> tuple[Step, ...]:
     """Return how to see that it worked, once the server has answered a request."""
+    when = "; run it after the first answer" if restarted else ""
     steps = [
-        Step(
-            f"numastat -p {pid}",
-            "Memory of the server on each node, in MB; run it after the first answer.",
-            needs_root,
-        )
+        Step(f"numastat -p {pid}", f"Memory of the server on each node, in MB{when}.", needs_root)
     ]
     maps = f"/proc/{pid}/numa_maps"
     steps += [
@@ -102,7 +139,12 @@ def verify_steps(situation: Situation, pid: str, *, needs_root: bool) -> tuple[S
             "Record again while the server answers requests.",
             needs_root=True,
         ),
-        Step("numatrace analyze after.arrow", "It should say: healthy."),
+        Step("numatrace analyze after.arrow", "What it says now."),
+        Step(
+            "numatrace compare trace.arrow after.arrow",
+            "What has changed since the recording of this report (trace.arrow, unless it was"
+            " given another name).",
+        ),
     ]
     return tuple(steps)
 
@@ -110,11 +152,10 @@ def verify_steps(situation: Situation, pid: str, *, needs_root: bool) -> tuple[S
 def remarks(situation: Situation, plan: Plan) -> list[str]:
     """Return what to know before running the fix."""
     found = []
-    if plan.kind == "bind" and not plan.evict and situation.weights.mapped:
-        elsewhere = format_share(EVICT_SHARE)
+    if plan.kind == "bind" and not plan.evict and situation.weights.mapped_bytes:
         found.append(
-            f"Less than {elsewhere} of the weights is off node {plan.node}, so the model's page"
-            " cache need not be dropped."
+            f"Hardly any of the weights is off node {plan.nodes[0]}, so the model's page cache need"
+            " not be dropped."
         )
     if plan.kind == "interleave":
         even = 1 - 1 / len(plan.nodes)

@@ -25,7 +25,7 @@ def shell(text: str) -> str:
     Text with control or other invisible characters is written as `$'…'`, byte by byte where
     needed, so that what is seen is what runs; that form is bash's, ksh's and zsh's.
     """
-    _require_text(text)
+    require_text(text)
     if text.isprintable():
         return shlex.quote(text)
     return "$'" + "".join(_ansi_c(char) for char in text) + "'"
@@ -44,8 +44,22 @@ def systemd_exec(words: Sequence[str]) -> str:
     return " ".join(_systemd_word(word) for word in words)
 
 
+def systemd_variable(name: str, value: str) -> str:
+    """Return the value of an Environment= line that sets one variable (systemd.exec(5)).
+
+    `$` has no meaning there; `%` is expanded, so it is doubled.
+    """
+    require_text(value)
+    if not value.isprintable():
+        raise RefusedError("a variable holds control characters")
+    if SYSTEMD_PLAIN.fullmatch(value):
+        return f"{name}={value}".replace("%", "%%")
+    escaped = value.replace("%", "%%").replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{name}={escaped}"'
+
+
 def _systemd_word(word: str) -> str:
-    _require_text(word)
+    require_text(word)
     if not word.isprintable():
         raise RefusedError("an argument holds control characters")
     doubled = word.replace("%", "%%").replace("$", "$$")
@@ -63,7 +77,8 @@ def _ansi_c(char: str) -> str:
     return "".join(f"\\x{byte:02x}" for byte in char.encode())
 
 
-def _require_text(text: str) -> None:
+def require_text(text: str) -> None:
+    """Raise RefusedError for what was not text, or is not whole."""
     if "\0" in text or LOST_BYTES in text:
         raise RefusedError("it holds bytes that are not text")
     try:

@@ -5,24 +5,19 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from numatrace.analyze.commandline import (
-    NUMA_VARIABLE,
-    REPINNING,
-    THREADS_VARIABLE,
-    with_threads,
-)
-from numatrace.analyze.fixes import common
-from numatrace.analyze.fixes.quoting import RefusedError, systemd_exec
-from numatrace.analyze.plans.plan import root_process
+from numatrace.analyze.fixes import common, ollama
+from numatrace.analyze.fixes.quoting import RefusedError, systemd_exec, systemd_variable
+from numatrace.analyze.fixes.settings import by_variables, changes
 from numatrace.model.cpulist import format_cpulist
-from numatrace.model.report import Fix, Step
+from numatrace.model.findings import Fix, Step
 
 if TYPE_CHECKING:
+    from numatrace.analyze.fixes.settings import Changes
     from numatrace.analyze.plans.plan import Plan
     from numatrace.analyze.situation import Situation
-    from numatrace.model.process import Process
 
 DEPLOYMENT = "systemd"
+KINDS = frozenset({"bind", "interleave", "distribute", "threads", "cpuset"})
 UNIT = re.compile(r"[A-Za-z0-9][A-Za-z0-9:_.@-]{0,250}\.service")
 """Names of units that a command may hold as they are; systemd's rarer escapes are refused."""
 DROP_IN = "numatrace.conf"
@@ -31,39 +26,97 @@ FOLDERS = {"system": "/etc/systemd/system", "user": '"$HOME"/.config/systemd/use
 
 def render(situation: Situation, plan: Plan, passed: tuple[str, ...]) -> Fix:
     """Return the plan as a drop-in and commands. Raises RefusedError where none can be exact."""
-    root = root_process(situation)
-    unit, manager = root.deployment.unit, root.deployment.manager
-    if not UNIT.fullmatch(unit) or manager not in FOLDERS:
-        raise RefusedError("the name of its unit cannot be written into a command")
+    if plan.kind == "per-node":
+        raise RefusedError("one instance per node needs a second unit, with a port of its own")
+    common.require(plan, KINDS, "systemd")
+    unit, system = unit_of(situation)
+    if plan.kind == "cpuset" and not system:
+        raise RefusedError("a user's systemd is not given the cpuset controller")
     common.check_evictable(plan)
-    system = manager == "system"
-    control = "systemctl" if system else "systemctl --user"
-    folder = f"{FOLDERS[manager]}/{unit}.d"
-    pid = common.pid_by_name(situation.server)
-    drop_in = "\n".join(_drop_in(situation, plan, root, system=system))
+    found = changes(situation, plan)
+    control = control_of(situation)
+    folder = f"{FOLDERS['system' if system else 'user']}/{unit}.d"
+    client = ollama.client_here(situation)
+    drop_in = "\n".join(drop_in_lines(situation, plan, found, system=system))
     return Fix(
         id=f"{plan.kind}/systemd",
         deployment=DEPLOYMENT,
-        title=common.title(plan),
+        title=plan.title,
         steps=(
+            *ollama.parameter_steps(situation, found.parameters, client),
             Step(f"mkdir -p {folder}", "A folder for settings added to the unit.", system),
             Step(
                 f"tee {folder}/{DROP_IN} <<'END'\n{drop_in}\nEND",
-                "CPUs, memory and threads of the unit; the unit's own file stays as it is.",
+                "Settings added to the unit; the unit's own file stays as it is.",
                 system,
             ),
             Step(f"{control} daemon-reload", "Make systemd read it.", system),
             *_restart(plan, control, unit, system=system),
         ),
-        verify=common.verify_steps(situation, pid, needs_root=system),
+        verify=common.verify_steps(
+            situation, common.pid_by_name(situation.server), needs_root=system
+        ),
         undo=(
+            *ollama.parameter_undo(situation, found.parameters, client),
             Step(f"rm {folder}/{DROP_IN}", "Remove the added settings.", system),
             Step(f"{control} daemon-reload", "Make systemd forget them.", system),
             Step(f"{control} restart {unit}", "Start it as it was.", system),
         ),
-        notes=tuple(common.remarks(situation, plan)),
+        notes=(*found.notes, *common.remarks(situation, plan)),
         lint=passed,
+        plan=plan.id,
     )
+
+
+def unit_of(situation: Situation) -> tuple[str, bool]:
+    """Return the unit, and whether it is the system's; raises RefusedError for an odd name."""
+    deployment = situation.root.deployment
+    if not UNIT.fullmatch(deployment.unit) or deployment.manager not in FOLDERS:
+        raise RefusedError("the name of its unit cannot be written into a command")
+    return deployment.unit, deployment.manager == "system"
+
+
+def control_of(situation: Situation) -> str:
+    """Return the systemctl command for the manager of the unit."""
+    system = situation.root.deployment.manager == "system"
+    return "systemctl" if system else "systemctl --user"
+
+
+def drop_in_lines(situation: Situation, plan: Plan, found: Changes, *, system: bool) -> list[str]:
+    """Return the lines of the drop-in (systemd.exec(5), systemd.resource-control(5)).
+
+    AllowedCPUs= and AllowedMemoryNodes= need the cpuset controller, which user managers are not
+    given by default. An empty CPUAffinity= takes back what the unit's own file says.
+    """
+    cpus, nodes = format_cpulist(plan.cpus), format_cpulist(plan.nodes)
+    lines = ["[Service]"]
+    if plan.kind != "threads":
+        if system:
+            lines += [f"AllowedCPUs={cpus}", f"AllowedMemoryNodes={nodes}"]
+        lines += ["CPUAffinity=", f"CPUAffinity={cpus}"]
+        policy = plan.kind if plan.kind in ("bind", "interleave") else "default"
+        lines += [f"NUMAPolicy={policy}", f"NUMAMask={nodes if policy != 'default' else ''}"]
+    lines += [
+        f"Environment={systemd_variable(name, value)}"
+        for name, value in (found.environment | (by_variables(situation, found) or {})).items()
+    ]
+    return lines + _exec_lines(situation, found)
+
+
+def _exec_lines(situation: Situation, found: Changes) -> list[str]:
+    """An option wins over its variable: where it is there, the unit's command has to change."""
+    root = situation.root
+    if by_variables(situation, found) is not None:
+        return []
+    common.check_argv(root)
+    if root.ppid != 1:
+        raise RefusedError(
+            "one of its settings is on a command line that a script of the unit makes up: change"
+            " it there, then record again"
+        )
+    if not found.argv[0].startswith("/"):
+        raise RefusedError("the path of its program is not on its command line")
+    return ["ExecStart=", f"ExecStart={systemd_exec(found.argv)}"]
 
 
 def _restart(plan: Plan, control: str, unit: str, *, system: bool) -> tuple[Step, ...]:
@@ -74,43 +127,3 @@ def _restart(plan: Plan, control: str, unit: str, *, system: bool) -> tuple[Step
         *common.evict_steps(plan, needs_root=system),
         Step(f"{control} start {unit}", "Start the server with the new settings.", system),
     )
-
-
-def _drop_in(situation: Situation, plan: Plan, root: Process, *, system: bool) -> list[str]:
-    """Return the lines of the drop-in (systemd.exec(5), systemd.resource-control(5)).
-
-    AllowedCPUs= and AllowedMemoryNodes= need the cpuset controller, which user managers are not
-    given by default. An empty CPUAffinity= takes back what the unit's own file says.
-    """
-    cpus, nodes = format_cpulist(plan.cpus), format_cpulist(plan.nodes)
-    lines = ["[Service]"]
-    if system:
-        lines += [f"AllowedCPUs={cpus}", f"AllowedMemoryNodes={nodes}"]
-    lines += ["CPUAffinity=", f"CPUAffinity={cpus}"]
-    lines += [f"NUMAPolicy={plan.kind}", f"NUMAMask={nodes}"]
-    return lines + _thread_lines(situation, plan, root)
-
-
-def _thread_lines(situation: Situation, plan: Plan, root: Process) -> list[str]:
-    if plan.threads is None:
-        return []
-    lines = [f"Environment={THREADS_VARIABLE}={plan.threads}"]
-    if plan.kind == "bind" and root.environment.get(NUMA_VARIABLE) in REPINNING:
-        lines.append(f"Environment={NUMA_VARIABLE}=numactl")
-    changed, _ = with_threads(root.argv, plan.threads)
-    # An option wins over its variable, so where it is there the unit's command has to change.
-    if root.tgid == situation.server.tgid and tuple(changed[: len(root.argv)]) != root.argv:
-        lines += _exec_lines(root, changed)
-    return lines
-
-
-def _exec_lines(root: Process, argv: list[str]) -> list[str]:
-    common.check_argv(root)
-    if root.ppid != 1:
-        raise RefusedError(
-            "its thread count is on a command line that a script of the unit makes up: change it"
-            " there, then record again"
-        )
-    if not argv[0].startswith("/"):
-        raise RefusedError("the path of its program is not on its command line")
-    return ["ExecStart=", f"ExecStart={systemd_exec(argv)}"]

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Set as AbstractSet
 
-    from numatrace.model.report import RegionClass
+    from numatrace.model.views import RegionClass
 
 PRIVATE: RegionClass = "anonymous weights, KV cache or compute buffers (private)"
 DELETED = " (deleted)"

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from numatrace.analyze.memory.mappings import AddressSpace, Mapping
     from numatrace.analyze.memory.modelfiles import ModelFiles, TensorTable
     from numatrace.analyze.rows import Numbers, Rows
-    from numatrace.model.report import RegionClass
+    from numatrace.model.views import RegionClass
 
 NOWHERE = -1
 """The place of an address that no mapping held."""

@@ -11,14 +11,14 @@ import numpy as np
 from numatrace.analyze.memory.classes import PRIVATE, classify
 from numatrace.analyze.memory.places import add_up, error_bytes
 from numatrace.analyze.samples.measure import NOT_READ
-from numatrace.model.report import RegionView
+from numatrace.model.views import RegionView
 
 if TYPE_CHECKING:
     from numatrace.analyze.load import Loaded
     from numatrace.analyze.memory.locate import Place
     from numatrace.analyze.memory.places import Piece
     from numatrace.analyze.samples.measure import Measure, Trio
-    from numatrace.model.report import RegionClass
+    from numatrace.model.views import RegionClass
 
 LARGE_BYTES = 16 << 20
 """From this size on a private mapping or a file is a region of its own: smaller than any model's

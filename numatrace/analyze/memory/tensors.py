@@ -10,7 +10,7 @@ import numpy as np
 
 from numatrace.analyze.memory.classes import WEIGHTS
 from numatrace.analyze.memory.places import add_up
-from numatrace.model.report import LayerView, TensorView
+from numatrace.model.views import LayerView, TensorView
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping

@@ -94,9 +94,9 @@ def blocks(addr: Numbers, usual: Numbers, count: int = BLOCKS) -> Numbers:
 def returns(t_ns: Numbers, block: Numbers, apart_ns: float) -> Numbers:
     """Return how long ago each sample's block was last hit: the power of two of the milliseconds.
 
-    From 0 to RETURNS - 1; -1 for the first of a block.
+    From 0 to RETURNS - 1; -1 for the first of a block. Samples are in order of time.
     """
-    order = np.lexsort((t_ns, block))
+    order = _by_number(block)
     times, blocks_ = t_ns[order], block[order]
     new = np.concatenate([[True], blocks_[1:] != blocks_[:-1]])
     starts = np.flatnonzero(new | np.concatenate([[True], np.diff(times) >= apart_ns]))
@@ -150,20 +150,30 @@ def _bounds(lags: Numbers, chance: Numbers) -> tuple[float, float]:
 
 def _different(block: Numbers, group: Numbers) -> float:
     """Return how many blocks a group hits on average: as many as equal ones (inverse Simpson)."""
-    both = np.stack([group, block], axis=1)[group >= 0]
-    pairs, counts = np.unique(both, axis=0, return_counts=True)
-    _, which = np.unique(pairs[:, 0], return_inverse=True)
+    both = (group * PAIR_BLOCKS + block)[group >= 0]
+    pairs, counts = np.unique(both, return_counts=True)
+    _, which = np.unique(pairs // PAIR_BLOCKS, return_inverse=True)
     total = np.bincount(which.reshape(-1), counts)
     squares = np.bincount(which.reshape(-1), counts.astype(np.float64) ** 2)
     return float((total**3 / squares).sum() / total.sum())
 
 
 def moments(t_ns: Numbers, block: Numbers, apart_ns: float) -> Numbers:
-    """Return the first sample of every moment in a block, as ascending indices."""
-    order = np.lexsort((t_ns, block))
+    """Return the first sample of every moment in a block, as ascending indices.
+
+    Samples are in order of time.
+    """
+    order = _by_number(block)
     later = np.diff(t_ns[order]) >= apart_ns
     other = np.diff(block[order]) != 0
     return np.sort(order[np.concatenate([np.ones(min(1, len(order)), bool), later | other])])
+
+
+def _by_number(numbers: Numbers) -> Numbers:
+    """Return the indices that put whole numbers in ascending order, equal ones as they come."""
+    # numpy sorts numbers of 16 bits by counting, an order of magnitude faster than others.
+    narrow = len(numbers) and numbers.min() >= -(1 << 15) and numbers.max() < 1 << 15
+    return np.argsort(numbers.astype(np.int16) if narrow else numbers, kind="stable")
 
 
 def _groups(t_ns: Numbers, stretch: Numbers) -> Numbers:
@@ -183,12 +193,13 @@ def _groups(t_ns: Numbers, stretch: Numbers) -> Numbers:
 
 def _pairs(t_ns: Numbers, block: Numbers, group: Numbers) -> tuple[Numbers, Numbers]:
     """Return the first sample of every pair in the same block and group, and the lag [ns]."""
-    order = np.lexsort((t_ns, block, group))
-    blocks_, groups, times = block[order], group[order], t_ns[order]
+    both = group * PAIR_BLOCKS + block
+    order = _by_number(both)
+    order = order[both[order] >= 0]
+    both, times = both[order], t_ns[order]
     firsts, lags = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)]
     for step in range(1, min(LAGS + 1, len(order))):
-        same = (blocks_[step:] == blocks_[:-step]) & (groups[step:] == groups[:-step])
-        hits = np.flatnonzero(same & (groups[step:] >= 0))
+        hits = np.flatnonzero(both[step:] == both[:-step])
         firsts.append(order[hits])
         lags.append(times[hits + step] - times[hits])
     return np.concatenate(firsts), np.concatenate(lags)

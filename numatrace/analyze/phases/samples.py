@@ -101,9 +101,12 @@ class Thinned:
 
     def add(self, rows: Rows) -> None:
         """Add a batch's `access` rows."""
-        found = _columns(rows)
-        for first in range(0, len(found), self._limit):
-            self._add(found.at(slice(first, first + self._limit)))
+        sound = np.flatnonzero(_is_sound(rows))
+        for first in range(0, len(sound), self._limit):
+            chosen = sound[first : first + self._limit]
+            if self._every > 1:
+                chosen = chosen[self._random.random(len(chosen)) * self._every < 1]
+            self._add(_heavier(_columns(rows.at(chosen)), self._every))
 
     def all(self) -> Columns:
         """Return what was kept, by ascending time."""
@@ -112,8 +115,6 @@ class Thinned:
         return self._parts[0]
 
     def _add(self, part: Columns) -> None:
-        if self._every > 1:
-            part = _heavier(part.at(self._random.random(len(part)) * self._every < 1), self._every)
         self._parts.append(part)
         self._count += len(part)
         if self._count > self._limit:
@@ -132,9 +133,14 @@ def _heavier(part: Columns, times: int) -> Columns:
     return replace(part, cpu_ns=part.cpu_ns * times)
 
 
+def _is_sound(rows: Rows) -> Numbers:
+    t_ns, tid = rows.numbers("t_ns"), rows.numbers("tid")
+    in_time = (t_ns > 0) & (t_ns < np.uint64(LATEST_NS))
+    sound: Numbers = in_time & (rows.numbers("tgid") > 0) & (tid > 0) & (tid <= TIDS)
+    return sound
+
+
 def _columns(rows: Rows) -> Columns:
-    t_ns = rows.numbers("t_ns")
-    tgid, tid = rows.numbers("tgid"), rows.numbers("tid")
     access = rows.numbers("access")
     addr = np.where((access & FETCH) == 0, rows.numbers("addr"), np.uint64(0))
     cpu_ns = np.minimum(rows.numbers("time_ns"), SAMPLE_NS).astype(np.float64)
@@ -145,15 +151,13 @@ def _columns(rows: Rows) -> Columns:
              for detail in details]  # fmt: skip
     kind = np.array(known, np.int64)[codes]
     kind = np.where((kind == USER) & ((access & KERNEL) > 0), REASON["kernel"] + 1, kind)
-    found = Columns(
-        t_ns=t_ns.astype(np.int64),
-        tgid=tgid,
-        tid=tid,
+    return Columns(
+        t_ns=rows.numbers("t_ns").astype(np.int64),
+        tgid=rows.numbers("tgid"),
+        tid=rows.numbers("tid"),
         ip=rows.numbers("ip"),
         addr=np.where(kind == USER, addr, np.uint64(0)),
         write=(access & WRITE) > 0,
         kind=kind,
         cpu_ns=np.where(hardware, 0.0, cpu_ns),
     )
-    in_time = (t_ns > 0) & (t_ns < np.uint64(LATEST_NS))
-    return found.at(in_time & (tgid > 0) & (tid > 0) & (tid <= TIDS))

@@ -12,9 +12,13 @@ RESERVE_SHARE = 0.02
 
 
 def need_bytes(situation: Situation) -> int:
-    """Return what the server takes: its weights, present or not, and its private memory."""
+    """Return what the server takes.
+
+    Its mapped weights, present or not, and its private memory: repacked copies, KV cache and
+    compute buffers.
+    """
     weights = situation.weights
-    mapped = weights.present_bytes + weights.absent_bytes if weights.mapped else 0
+    mapped = sum(weights.mapped_bytes.values()) + weights.absent_bytes
     return mapped + sum(situation.private_bytes.values())
 
 
@@ -27,8 +31,7 @@ def room_bytes(situation: Situation, node: int) -> int:
     memory = situation.memory.get(node)
     if memory is None or not memory.total_bytes:
         return 0
-    weights = situation.weights
-    own = weights.node_bytes.get(node, 0) if weights.mapped else 0
+    own = situation.weights.mapped_bytes.get(node, 0)
     private = situation.private_bytes.get(node, 0)
     found = memory.free_bytes + max(memory.inactive_file_bytes, own) + private
     usable = min(found, memory.total_bytes)

@@ -11,7 +11,6 @@ from numatrace.analyze.cells import Cells
 from numatrace.analyze.memory.locate import NOWHERE
 from numatrace.analyze.packing import Packing
 from numatrace.analyze.phases.phases import Phases
-from numatrace.analyze.rows import alike
 from numatrace.analyze.samples.blocks import Blocks
 from numatrace.analyze.samples.columns import (
     KERNEL_REASONS,
@@ -177,18 +176,34 @@ class _Ids:
         second: Numbers,
         name: Callable[[int, int], tuple[int, int]] = lambda first, second: (first, second),
     ) -> Numbers:
-        """Return each pair's number; `name` says which pair stands for it."""
-        found = np.zeros(len(first), np.int64)
-        for part in alike(first << 32 | second & 0xFFFFFFFF):
-            pair = int(first[part[0]]), int(second[part[0]])
-            found[part] = self._id(name(*pair))
-        return found
+        """Return each pair's number; `name` says which pair stands for it.
+
+        Both are numbers of 32 bits with a sign.
+        """
+        keys, which = _numbered(first << 32 | second & 0xFFFFFFFF)
+        seconds = (keys & 0xFFFFFFFF).astype(np.int32)
+        named = zip((keys >> 32).tolist(), seconds.tolist(), strict=True)
+        ids = np.array([self._id(name(*pair)) for pair in named], np.int64)
+        return ids[which]
 
     def _id(self, pair: tuple[int, int]) -> int:
         if pair not in self._ids and len(self.keys) < self._limit:
             self._ids[pair] = len(self.keys)
             self.keys.append(pair)
         return self._ids.get(pair, 0)
+
+
+def _numbered(keys: Numbers) -> tuple[Numbers, Numbers]:
+    """Return the different keys in ascending order, and which of them each one is."""
+    if len(keys) and int(keys.max()) - int(keys.min()) < len(keys):
+        # Threads of one process, close together: no need to sort and to search.
+        above = keys - keys.min()
+        offsets = np.flatnonzero(np.bincount(above))
+        number = np.zeros(int(offsets[-1]) + 1, np.int64)
+        number[offsets] = np.arange(len(offsets))
+        return offsets + keys.min(), number[above]
+    found = np.unique(keys)
+    return found, np.searchsorted(found, keys)
 
 
 def merge(cells: Cells, locator: Locator, goal: int) -> None:

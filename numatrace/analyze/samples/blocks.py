@@ -35,9 +35,13 @@ class Blocks:
 
     def add(self, slots: Numbers, times: Numbers, weights: Numbers, remote: Numbers) -> None:
         """Take samples: their thread's number, time, weight, and whether they were remote."""
+        if not len(times):
+            return
         weight = weights.astype(np.float64)
-        keys = KEY.pack(slot=slots, block=times >> np.uint64(self._shift))
+        block = times >> np.uint64(self._shift)
         values = np.stack([weight, np.where(remote, weight, 0.0), weight**2], axis=1)
+        slots, block, values = _dense(slots, block, values)
+        keys = KEY.pack(slot=slots, block=block)
         self._cells.add(keys, np.zeros((len(keys), 0), np.int64), values)
         if len(self._cells.keys) > self._limit:
             self.settle()
@@ -81,6 +85,18 @@ class Blocks:
             if len(blocks) < 2 * MANY_BLOCKS * max(1, len(np.unique(groups))):
                 return max(found, default=None)
             blocks = blocks >> 1
+
+
+def _dense(slots: Numbers, blocks: Numbers, values: Numbers) -> tuple[Numbers, Numbers, Numbers]:
+    """Add up rows of the same slot and block where these are few: a batch is a second or so."""
+    low = blocks.min()
+    length, width = int(slots.max()) + 1, int(blocks.max() - low) + 1
+    if length * width > len(slots):
+        return slots, blocks, values
+    which = slots * width + (blocks - low).astype(np.int64)
+    found = np.flatnonzero(np.bincount(which))
+    sums = [np.bincount(which, column)[found] for column in values.T]
+    return found // width, low + (found % width).astype(np.uint64), np.stack(sums, axis=1)
 
 
 def _together(

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from numatrace.analyze.memory.buffer_layout import REPACKED
 from numatrace.analyze.memory.classes import PRIVATE, WEIGHTS
 from numatrace.analyze.samples.access import WORKING
 from numatrace.analyze.samples.cellview import cell_view
@@ -15,7 +16,10 @@ from numatrace.analyze.samples.ratios import Ratios
 from numatrace.model.measured import Figure
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from numatrace.analyze.load import Loaded
+    from numatrace.analyze.memory.locate import Place
     from numatrace.analyze.memory.regions import Regions
     from numatrace.analyze.rows import Numbers
     from numatrace.analyze.samples.cellview import CellView
@@ -104,7 +108,7 @@ def measure(loaded: Loaded, regions: Regions, tgid: int | None) -> Measure:
         rung=rung if enough[hardware] else "placement",
         hardware=hardware,
         cells=cells,
-        ratios=Ratios(topology, sources[True]),
+        ratios=Ratios(topology, sources[True], loaded.documents.links),
         pool_effect=access.blocks[hardware].of_all(mine),
         thread_effect=access.blocks[hardware].of_threads(mine),
         slot_tgids=slot_tgids,
@@ -122,7 +126,8 @@ def _weights(
     """Return which places hold weights, and whether some of them are large private memory.
 
     That counts as weights where the server reads it for longer than all weights with a name: in
-    decoding every weight is read for every token, the KV cache and buffers are far less.
+    decoding every weight is read for every token, the KV cache and buffers are far less. Never
+    beside a mapped model all of whose weights are of types that llama.cpp reads where they lie.
     """
     places = loaded.locator.places
     mine = np.array([place.tgid == tgid for place in places], bool)
@@ -136,8 +141,15 @@ def _weights(
     large = private & alone
     if not large.any() and not (named & mine).any():
         large = private
-    unnamed = read_ns(large) > read_ns(named & mine)
+    unnamed = read_ns(large) > read_ns(named & mine) and _may_be_copied(loaded, places, tgid)
     return (named | large if unnamed else named), unnamed
+
+
+def _may_be_copied(loaded: Loaded, places: Sequence[Place], tgid: int | None) -> bool:
+    """Whether the process may hold weights that are not in a file that it maps."""
+    mapped = {place.path for place in places if place.tgid == tgid and place.cls == "weights"}
+    types = {each.type for each in loaded.documents.tensors.values() if each.path in mapped}
+    return not types or not types.isdisjoint(REPACKED)
 
 
 def _share_out(loaded: Loaded, hardware: CellView, operand: CellView) -> None:

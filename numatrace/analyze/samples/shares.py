@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from numatrace.model.measured import Figure
-from numatrace.model.report import ShareView
+from numatrace.model.views import ShareView
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping

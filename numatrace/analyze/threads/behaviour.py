@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from numatrace.analyze.rows import Numbers
     from numatrace.analyze.samples.measure import Measure
     from numatrace.analyze.threads.residency import ThreadKey
-    from numatrace.model.report import Role
+    from numatrace.model.views import Role
 
 Times = dict["ThreadKey", Counter[str]]
 

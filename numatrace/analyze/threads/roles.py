@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from numatrace.model.report import Role
+    from numatrace.model.views import Role
 
 WORK = ("prompt", "decode", "compute")
 COMPUTE_SHARE = 0.10

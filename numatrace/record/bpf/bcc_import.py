@@ -46,7 +46,7 @@ def import_bcc(folder: Path) -> Any:
     loaded = sys.modules.get("bcc")
     if loaded is not None and loaded.__file__ == str(place):
         return loaded
-    for name in [name for name in sys.modules if name.partition(".")[0] == "bcc"]:
+    for name in [name for name in list(sys.modules) if name.partition(".")[0] == "bcc"]:
         del sys.modules[name]  # a namesake, with parts of its own
     spec = importlib.util.spec_from_file_location("bcc", place)
     if spec is None or spec.loader is None:

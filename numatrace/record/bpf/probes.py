@@ -66,17 +66,16 @@ class Probes:
         self._pending = self._map("fault_pending", "<u4", "<u8", 1)
         self._every = self._map("fault_every", "<u4", "<u8", 1)
         self._begin = self._map("begin_ns", "<u4", "<u8", 1)
-        self.rings = {
-            "fault": self._ring("fault", plan.fault_ring_pages),
-            "sched": self._ring("sched", plan.sched_ring_pages),
-        }
+        self.rings = {"fault": self._ring("fault", plan.fault_ring_pages)}
+        if "access" in plan.optional:
+            self.rings["access"] = self._ring("access", plan.access_ring_pages)
+            self._settings = self._map("access_settings", "<u4", ACCESS_SETTINGS, 1)
+        # Drained after the samples: so the birth of every sampled thread is told with its sample.
+        self.rings["sched"] = self._ring("sched", plan.sched_ring_pages)
         self.refused = loading.refused
         """Optional rings for which the kernel takes no program, and why."""
         self.programs = {ring: fd for ring in plan.optional if (fd := self._program(ring))}
         """Descriptors of the loaded programs that fill the optional rings; not attached here."""
-        if "access" in plan.optional:
-            self.rings["access"] = self._ring("access", plan.access_ring_pages)
-            self._settings = self._map("access_settings", "<u4", ACCESS_SETTINGS, 1)
         if "tensor" in plan.optional:
             self.rings["tensor"] = self._ring("tensor", plan.tensor_ring_pages)
         self.set_fault_every(1)

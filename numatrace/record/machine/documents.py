@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING
 
 from numatrace import __version__
@@ -22,6 +22,7 @@ from numatrace.record.machine.environment import (
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from numatrace.model.machine import Links
     from numatrace.record.summary import Summary
     from numatrace.trace.writer import TraceWriter
 
@@ -30,6 +31,14 @@ MEMORY_INTERVAL_S = 5.0
 
 MAX_THREAD_ROWS = 20_000
 """Threads described in one recording: pools that clone workers per token make many."""
+
+
+@dataclass(frozen=True, slots=True)
+class Learned:
+    """What is found out about a process beside what /proc/PID tells at once."""
+
+    version: str = ""
+    listens: tuple[int, ...] = ()
 
 
 class Documents:
@@ -41,6 +50,7 @@ class Documents:
         self.notes: list[str] = []
         self._latest: dict[int, dict[str, int]] = {}
         self._threads: set[int] = set()
+        self._learned: dict[int, Learned] = {}
         self._memory_due = 0.0
 
     def write_machine(self, plan: Plan) -> None:
@@ -52,6 +62,13 @@ class Documents:
         for tracepoint in plan.missing():
             if tracepoint in OPTIONAL_TRACEPOINTS:
                 self.note(tracepoint, "this kernel has no such tracepoint")
+
+    def write_links(self, links: Links) -> None:
+        """What was measured of the way from each node's CPUs to each node's memory."""
+        self._system("links", links.to_json())
+        for why in dict.fromkeys(links.skipped.values()):
+            pairs = [pair for pair, reason in links.skipped.items() if reason == why]
+            self.note("links", f"{', '.join(pairs[:8])}: {why}")
 
     def write_starters(self, tgid: int) -> None:
         """The `ollama serve` above a process, if there is one, and what lies between.
@@ -66,13 +83,36 @@ class Documents:
             return
         for process in above[: above.index(serve) + 1]:
             if process.tgid not in self.processes:
-                self._process(process)
+                self._process(replace(process, relation="starter"))
+
+    def write_client(self, process: Process) -> None:
+        """A process that uses a server and is not followed. It is not among `processes`."""
+        self._process_row(process)
+
+    def learn(
+        self, tgid: int, *, version: str | None = None, listens: tuple[int, ...] | None = None
+    ) -> None:
+        """Add what was found out about a process; writes it anew if that is new. None: as before.
+
+        Ports that are closed again stay.
+        """
+        before = self._learned.get(tgid, Learned())
+        now = Learned(version or before.version, listens or before.listens)
+        process = self.processes.get(tgid)
+        if now != before and process is not None:
+            self._learned[tgid] = now
+            self._process(self._with_learned(process))
+
+    def _with_learned(self, process: Process) -> Process:
+        learned = self._learned.get(process.tgid, Learned())
+        return replace(process, version=learned.version, listens=learned.listens)
 
     def write_process(self, tgid: int) -> Process | None:
         """A process as it is now, with its threads; None if it is gone already."""
         process = read_process(tgid)
         if process is None:
             return None
+        process = self._with_learned(process)
         if process != self.processes.get(tgid):
             self._process(process)
         for thread in read_threads(tgid):
@@ -82,6 +122,9 @@ class Documents:
 
     def _process(self, process: Process) -> None:
         self.processes[process.tgid] = process
+        self._process_row(process)
+
+    def _process_row(self, process: Process) -> None:
         self.writer.add_rows(
             "process",
             [

@@ -20,8 +20,10 @@ from numatrace.model.process import (
 )
 from numatrace.record.machine import procfs, sysfs
 from numatrace.record.machine.cgroup import V2, read_cgroup
+from numatrace.record.machine.containers import named
 from numatrace.record.machine.deployment import deployment
 from numatrace.record.machine.files import read_bytes, read_link, to_integer
+from numatrace.record.machine.gpus import read_devices
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -42,11 +44,12 @@ _SECRET_OPTION = re.compile(r"--?(api-key|hf-token|hft|token|secret|password)", 
 
 
 def machine_documents(root: Path = ROOT) -> Iterator[tuple[str, dict[str, object]]]:
-    """Yield name and value of the `system` rows topology, memory, sysctl and kernel."""
+    """Yield name and value of the `system` rows topology, memory, sysctl, kernel and devices."""
     yield "topology", sysfs.read_topology(root).to_json()
     yield memory_document(root)
     yield "sysctl", sysfs.read_sysctl(root).to_json()
     yield "kernel", sysfs.read_kernel(root).to_json()
+    yield "devices", read_devices(root).to_json()
 
 
 def memory_document(root: Path = ROOT) -> tuple[str, dict[str, object]]:
@@ -91,7 +94,7 @@ def read_process(pid: int, root: Path = ROOT) -> Process | None:
         mems_allowed=_allowed(status, "Mems_allowed_list", NODE_LIMIT),
         policy=procfs.policy(pid, pid, proc),
         cgroup=cgroup,
-        deployment=deployment(_telling(cgroup.paths)),
+        deployment=named(deployment(_telling(cgroup.paths)), tuple(cgroup.paths.values()), root),
         environment=_environment(read_bytes(f"{proc}/{pid}/environ", ENVIRON_BYTES) or b""),
     )
 

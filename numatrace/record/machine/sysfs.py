@@ -11,7 +11,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from numatrace.model.cpulist import CPU_LIMIT, NODE_LIMIT
-from numatrace.model.machine import CMDLINE_LIMIT, SETTING_LIMIT, Kernel, Memory, Sysctl
+from numatrace.model.machine import (
+    CMDLINE_LIMIT,
+    COUNTERS_LIMIT,
+    SETTING_LIMIT,
+    Kernel,
+    Memory,
+    Sysctl,
+)
 from numatrace.model.topology import (
     DISTANCE_LIMIT,
     HugePages,
@@ -31,7 +38,7 @@ from numatrace.record.machine.files import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
 ROOT = Path("/")
 NODES = "sys/devices/system/node"
@@ -52,6 +59,11 @@ MM_SETTINGS = {
     "transparent_hugepage_defrag": "transparent_hugepage/defrag",
     "numa_demotion": "numa/demotion_enabled",
 }
+_VMSTAT = re.compile(
+    r"(numa|pgscan_(direct|kswapd)|pgsteal|allocstall|pgmigrate|pgdemote|pgpromote)_?\w*"
+    r"|pswp(in|out)|workingset_refault(_file|_anon)?"
+)
+"""Lines of /proc/vmstat that say whether memory was short, and what moved (mm/vmstat.c)."""
 _CHOSEN = re.compile(r"\[([^\]]*)\]")
 _KILOBYTES = re.compile(r"^(?:Node +\d+ +)?([^:\n]+): +(\d{1,15}) kB$", re.MULTILINE)
 _COUNT = re.compile(r"^(\w+) (\d{1,20})$", re.MULTILINE)
@@ -217,9 +229,14 @@ def read_memory(root: Path = ROOT) -> Memory:
     numastat = {node: _counts(root / NODES / f"node{node}/numastat") for node in nodes}
     return Memory(
         nodes={node: node_memory(node, root) for node in nodes},
-        vmstat={name: int(count) for name, count in vmstat if name.startswith("numa_")},
+        vmstat=dict(_telling(vmstat)),
         numastat={node: counts for node, counts in numastat.items() if counts},
     )
+
+
+def _telling(vmstat: Iterable[tuple[str, str]]) -> list[tuple[str, int]]:
+    found = [(name, int(count)) for name, count in vmstat if _VMSTAT.fullmatch(name)]
+    return found[:COUNTERS_LIMIT]
 
 
 def _counts(path: Path) -> dict[str, int]:

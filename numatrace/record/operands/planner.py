@@ -23,11 +23,11 @@ Array = np.ndarray[Any, Any]
 MAX_PLANS: Final = 65_536
 """Distinct instructions that are remembered; at one more all are forgotten."""
 
-MAX_WINDOWS: Final = 512
+MAX_WINDOWS: Final = 256
 """Windows that are kept of a process. They save time only."""
 
-SHARED: Final = 64
-"""Bytes of code whose instructions share one window."""
+SHARED: Final = 512
+"""Bytes of code whose instructions share one window: most of a loop, so that it is listed once."""
 
 SPIN: Final = CODE["spin"]
 
@@ -55,6 +55,10 @@ class Planner:
 
     def plans(self, records: Array, fault: Array) -> Array:
         """The plan of each record of the ring, as records of plan.ROW."""
+        return self._table.take(self.rows(records, fault))
+
+    def rows(self, records: Array, fault: Array) -> Array:
+        """Place of each record's plan in the table: made now where there was none."""
         keys = np.zeros(len(records), KEY)
         for name in ("ip", "text", "tgid"):
             keys[name] = records[name]
@@ -66,7 +70,7 @@ class Planner:
         rows = [known(key) for key in packed]
         if None in rows:
             rows = [self._row(key, packed[at]) for at, key in enumerate(keys)]
-        return self._table.take(np.array(rows, np.intp))
+        return np.array(rows, np.intp)
 
     def forget(self, tgid: int) -> None:
         """Drop all of a process."""

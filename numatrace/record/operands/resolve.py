@@ -56,18 +56,22 @@ class Operands:
         self._untagged = np.uint64(~TAG[machine] & MASK64)
         self._planner = Planner(_decoder(machine), read_code, self._top)
 
+    def learn(self, records: Array) -> None:
+        """Decode what is new in records of the ring, so that `resolve` is quick with them."""
+        fault, wanted = _precise(records["access"])
+        if wanted.any():
+            self._planner.rows(records[wanted], fault[wanted])
+
     def resolve(self, records: Array) -> Resolved:
         """Addresses of a batch of records of the `access` ring. Nothing in a record raises."""
         raw = records["access"]
-        in_kernel = (raw & KERNEL) != 0
-        fault = in_kernel & ((raw & FAULT) != 0) & ((raw & (RECLAIM | INTERRUPT)) == 0)
+        fault, wanted = _precise(raw)
         found = Resolved(
             np.zeros(len(records), np.uint64),
             np.zeros(len(records), bool),
             raw & (FETCH | KERNEL),
             kernel_codes(raw, records["syscall"], self._calls),
         )
-        wanted = ~in_kernel | fault
         if wanted.any():
             self._resolve_user(records, fault, wanted, found)
         return found
@@ -90,6 +94,13 @@ class Operands:
         found.access[wanted] |= plans["access"]
         named = np.where(lost, np.uint8(CODE["segment"]), plans["how"])
         found.how[wanted] = np.where(fault, found.how[wanted], named)
+
+
+def _precise(raw: Array) -> tuple[Array, Array]:
+    """Which records are of faults; and which have instruction and registers of an access."""
+    in_kernel = (raw & KERNEL) != 0
+    fault = in_kernel & ((raw & FAULT) != 0) & ((raw & (RECLAIM | INTERRUPT)) == 0)
+    return fault, ~in_kernel | fault
 
 
 def _decoder(machine: str) -> Decoder:

@@ -11,9 +11,10 @@ if TYPE_CHECKING:
 
     from numatrace.record.operands.instruction import Instruction
 
-BEFORE: Final = 96
-AFTER: Final = 80
-"""Bytes of code that are looked at on either side of a block of code."""
+BEFORE: Final = 640
+AFTER: Final = 640
+"""Bytes of code that are looked at on either side of a block of code: that much a loop may have.
+Of one that is longer neither the head nor the tail is found from its middle."""
 
 STARTS: Final = 8
 """Places from which code before the address is decoded. x86 code falls into step by itself, mostly
@@ -115,8 +116,11 @@ def _lines_before(decoder: Decoder, code: bytes, start: int) -> list[Line]:
     if decoder.step > 1:
         skip = len(code) % decoder.step
         return list(decoder.sweep(code[skip:], start + skip))
-    lines = {line[0]: line for line in decoder.sweep(code, start)}
-    for begin in range(start + 1, min(start + STARTS, end)):
+    starts = range(start, min(start + STARTS, end))
+    main = list(decoder.sweep(code, start))
+    lines = {line[0]: line for line in main}
+    met = start
+    for begin in starts[1:]:
         at = begin
         while at < end and at not in lines:
             line = decoder.first(code[at - start :], at)
@@ -124,7 +128,13 @@ def _lines_before(decoder: Decoder, code: bytes, start: int) -> list[Line]:
                 break
             lines[at] = line
             at += line[1]
-    return _elected(lines, range(start, min(start + STARTS, end)), end)
+        met = max(met, at)
+    place = bisect_left(main, (met,))
+    if place < len(main) and main[place][0] == met and sum(main[-1][:2]) == end:
+        # From there on they are one: only what lies before has to be voted on.
+        apart = {at: line for at, line in lines.items() if at < met}
+        return [*_elected(apart, starts, met), *main[place:]]
+    return _elected(lines, starts, end)
 
 
 def _elected(lines: dict[int, Line], starts: range, end: int) -> list[Line]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from itertools import islice
 from typing import TYPE_CHECKING, Any, Final
 
 from numatrace.record.operands import vex
@@ -16,6 +15,7 @@ from numatrace.record.operands.instruction import (
     Instruction,
     Memory,
 )
+from numatrace.record.operands.raw import RawEngine
 from numatrace.record.operands.x86_tables import RBX, RCX, RSP, Reg
 from numatrace.record.operands.x86_view import View
 
@@ -71,6 +71,7 @@ class X86Decoder:
         self._lite = capstone.Cs(capstone.CS_ARCH_X86, capstone.CS_MODE_64)
         self._full = capstone.Cs(capstone.CS_ARCH_X86, capstone.CS_MODE_64)
         self._full.detail = True
+        self._raw = RawEngine(self._full)
         kinds = capstone.x86
         self._types = (kinds.X86_OP_REG, kinds.X86_OP_MEM, kinds.X86_OP_IMM)
         names = _names()
@@ -104,12 +105,17 @@ class X86Decoder:
 
     def first(self, code: bytes, ip: int) -> tuple[int, int, int | None] | None:
         """As `sweep`, the first one only."""
-        return next(islice(self.sweep(code[:MAX_BYTES], ip), 1), None)
+        code = code[:MAX_BYTES]
+        for address, size, mnemonic, operands in self._lite.disasm_lite(code, ip, 1):
+            return address, size, _target(mnemonic, operands)
+        known = vex.decode(code)
+        return None if known is None else (ip, known.length, None)
 
     def decode(self, code: bytes) -> Instruction | None:
         """The instruction that the bytes begin with; None if there is none."""
-        found = next(self._full.disasm(code[:MAX_BYTES], 0, 1), None)
-        return vex.decode(code[:MAX_BYTES]) if found is None else self._translate(found)
+        code = code[:MAX_BYTES]
+        found = self._raw.first(code, self._translate)
+        return vex.decode(code) if found is None else found
 
     def _translate(self, insn: Any) -> Instruction:
         mnemonic = insn.mnemonic.rpartition(" ")[2]

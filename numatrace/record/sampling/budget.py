@@ -15,12 +15,16 @@ if TYPE_CHECKING:
     import random
 
 START_PERIOD_NS = 5_023_000
-"""199 Hz."""
+"""199 Hz. The first period is no shorter."""
 
-MIN_HZ = 49
+LEARN_NS = 100_000
+"""Of the recorder for a sample at the beginning, when most code is new: 200 to 400 us were seen in
+the first second, 20 in the tenth."""
+
+MIN_HZ = 19
 MAX_HZ = 997
 """Bounds within which the budget decides, in ticks a second of each CPU. The slowest costs 0.1 % of
-the time where a tick costs 20 us: to go lower would save nothing and see little."""
+the time where a tick and its sample cost 50 us: to go lower would save nothing and see little."""
 
 AIM = 0.85
 """Of the budget: what is left is for what changes until the next decision."""
@@ -63,6 +67,8 @@ class Load:
     """CPU time of the recorder, what it took for samples apart."""
     program_cpus: float
     """CPU time of the other BPF programs."""
+    learning_cpus: float = 0.0
+    """CPU time of the recorder for decoding code that was new to it: it counts, and it ends."""
 
     @property
     def whole_cpus(self) -> float:
@@ -77,7 +83,7 @@ def sampling_cpus(load: Load, costs: Costs) -> float:
 
 def overhead(load: Load, costs: Costs) -> float:
     """All cost as a share of the followed processes' CPU time."""
-    fixed = load.recorder_cpus + load.program_cpus
+    fixed = load.recorder_cpus + load.program_cpus + load.learning_cpus
     return (fixed + sampling_cpus(load, costs)) / load.whole_cpus
 
 
@@ -106,9 +112,15 @@ def next_period(period_ns: int, load: Load, costs: Costs, budget: float, bounds:
     factor = variable / room if room > 0 else LONGER
     wanted = bounds.clip(period_ns * min(max(factor, 1 / SHORTER), LONGER))
     small = 1 / DEADBAND < wanted / period_ns < DEADBAND
-    slowest = wanted >= bounds.longest_ns
+    slowest = wanted >= bounds.longest_ns and wanted / period_ns <= 1 + 2 * JITTER
     within = overhead(load, costs) <= budget
     return period_ns if small and (within or slowest) else wanted
+
+
+def first_period(costs: Costs, budget: float, bounds: Bounds) -> float:
+    """The period to begin with, when nothing is known of the load, and all code is new."""
+    sample_ns = costs.tick_ns + costs.program_ns + LEARN_NS
+    return bounds.clip(max(sample_ns / (AIM * budget), START_PERIOD_NS))
 
 
 def fault_records(load: Load, budget: float, most: int) -> int:

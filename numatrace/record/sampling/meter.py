@@ -41,6 +41,7 @@ class _Counts:
 
     t_s: float
     used_ns: int
+    taken: int
     samples: int
     own_s: float
     running_s: float
@@ -95,19 +96,22 @@ class Meter:
         before, now = self._last, self._counts()
         self._last = now
         seconds = max(now.t_s - before.t_s, 1e-6)
+        taken = now.taken - before.taken
         samples, reader_s = now.samples - before.samples, now.reader_s - before.reader_s
         if samples >= LEAST:
             reader_ns = reader_s / samples * NS
             if now.samples < LEARN_SAMPLES:
                 reader_ns = min(reader_ns, READER_NS)
             self.costs = Costs(self.costs.tick_ns, self.costs.program_ns, reader_ns)
+        learning_s = max(0.0, reader_s - samples * self.costs.reader_ns / NS)
         own_s = now.own_s - before.own_s - reader_s
         helpers_s = max(0.0, now.running_s - before.running_s)
         return Load(
             used_cpus=(now.used_ns - before.used_ns) / NS / seconds,
-            samples=samples / seconds,
+            samples=taken / seconds,
             recorder_cpus=(own_s + helpers_s) / seconds,
             program_cpus=self.program_cpus,
+            learning_cpus=learning_s / seconds,
         )
 
     def stop(self) -> None:
@@ -118,7 +122,7 @@ class Meter:
         """What the whole recording has cost so far."""
         began, now = self._began, self._counts()
         seconds = max(now.t_s - began.t_s, 1e-6)
-        samples = now.samples - began.samples
+        samples = now.taken - began.taken
         tick_ns = samples * (self.costs.tick_ns + self.costs.program_ns)
         rest_s = (now.t_s - self._programs_since) * self.program_cpus
         return Overhead(
@@ -152,6 +156,7 @@ class Meter:
         return _Counts(
             t_s=time.monotonic(),
             used_ns=self.totals.oncpu_ns,
+            taken=self.sampler.taken,
             samples=self.sampler.samples,
             own_s=time.process_time(),
             running_s=self.running_helpers_s(),

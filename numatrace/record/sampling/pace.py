@@ -15,6 +15,7 @@ from numatrace.record.sampling.budget import (
     MIN_HZ,
     Bounds,
     fault_records,
+    first_period,
     next_period,
     overhead,
     scattered,
@@ -49,6 +50,12 @@ class Pace:
         self._random = random.Random()
         self._due = 0.0
         self._began = False
+
+    def prepare(self) -> None:
+        """Choose the rate to begin with; the cost of a tick is measured."""
+        if not self.options.frequency_hz:
+            first = first_period(self.meter.costs, self.options.max_overhead, self.bounds)
+            self.sampler.first_period_ns = scattered(first, self.bounds, self._random)
 
     def start(self) -> None:
         """Say at which rate the sampler began."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import time
 from typing import TYPE_CHECKING, Any
@@ -24,12 +25,23 @@ if TYPE_CHECKING:
 Array = np.ndarray[Any, Any]
 
 BATCH = 2048
-"""So many samples are resolved without waiting for the end of the interval."""
+FEW = 256
+REST_S = 2.0
+REST_SHARE = 0.1
+"""So many samples are resolved without waiting for the end of the interval; and fewer than FEW wait
+for so long, or for this share of the recording so far: beside a server that streams its weights all
+that the resolver needs has left the caches after a second, and fetching it back costs more than the
+samples. Of a process that ends, the pages of what waits are not known any more."""
 
-SLICE = 256
-SLICE_S = 0.05
-"""Samples that are resolved together, and the time after which the others wait for the next look:
-code that is new takes long to decode, and meanwhile the rings fill up."""
+SLICE = 16
+LEARN_S = 0.0075
+"""Samples whose code is decoded in one go, and CPU time, for each CPU that is sampled, after which
+the others wait for the next time: new code takes long, and the server needs the CPUs too."""
+
+LATE_S = 4.0
+LATE_LEARN_S = 0.05
+"""Once some have waited for so long, more time is taken. It is also the longest in all, by the
+clock: meanwhile the rings fill up."""
 
 MAX_WAITING = 65_536
 """So many samples wait at most, 22 MB."""
@@ -57,13 +69,17 @@ class AccessSampler:
         self.first_period_ns = period_ns
         self.cpu_count = 0
         """CPUs whose clocks tick; 0: there is no sampling."""
+        self.taken = 0
+        """Samples taken from the ring so far."""
         self.samples = 0
+        """Of these, resolved and written."""
         self.reader_s = 0.0
         """CPU time for resolving and writing them so far."""
         self._operands: Operands | None = None
         self._pending: list[Array] = []
         self._waiting = 0
         self._failed = False
+        self._since = time.monotonic()
 
     @property
     def wanted(self) -> bool:
@@ -92,12 +108,15 @@ class AccessSampler:
             return
         self._pending.append(records)
         self._waiting += len(records)
+        self.taken += len(records)
         if self._waiting >= BATCH:
-            self._resolve(self._patience_s())
+            self._resolve(hurry=False)
 
     def tick(self) -> None:
         """Resolve what waits; see to CPUs that came or went."""
-        self._resolve(self._patience_s())
+        rest_s = min(REST_S, REST_SHARE * (time.monotonic() - self._since))
+        if self._waiting >= FEW or self._oldest_s() >= rest_s:
+            self._resolve(hurry=False)
         if self.cpu_count:
             self._note(self.ticks.follow_cpus())
 
@@ -126,24 +145,44 @@ class AccessSampler:
         for why in problems:
             self.note(NAME, why)
 
-    def _patience_s(self) -> float:
-        return SLICE_S if self._waiting < MAX_WAITING else float("inf")
-
-    def _resolve(self, seconds: float = float("inf")) -> None:
-        """Resolve and write what waits, the oldest first, for so long."""
+    def _resolve(self, *, hurry: bool = True) -> None:
+        """Resolve and write what waits, the oldest first: without hurry no more than may be now."""
         if not self._pending:
             return
-        began, until = time.thread_time(), time.monotonic() + seconds
+        began = time.thread_time()
         waiting = np.concatenate(self._pending)
-        done = 0
-        while done < len(waiting) and time.monotonic() < until:
-            part = waiting[done : done + SLICE]
+        endless = hurry or len(waiting) >= MAX_WAITING
+        done = len(waiting) if endless else self._learnt(waiting)
+        for first in range(0, done, BATCH):
+            part = waiting[first : min(first + BATCH, done)]
             self._write(in_order(part, self.probes.plan.machine))
-            done += len(part)
         self._pending = [waiting[done:]] if done < len(waiting) else []
         self._waiting = len(waiting) - done
         self.samples += done
         self.reader_s += time.thread_time() - began
+
+    def _oldest_s(self) -> float:
+        """How long the oldest sample that waits has done so."""
+        if not self._pending:
+            return 0.0
+        return (time.monotonic_ns() - int(self._pending[0]["t_ns"][0])) / 1e9
+
+    def _learnt(self, waiting: Array) -> int:
+        """How many of the samples, from the first on, need no more decoding after some time."""
+        learn_s = LEARN_S * max(1, self.cpu_count)
+        if self._oldest_s() > LATE_S:
+            learn_s = LATE_LEARN_S
+        cpu_until = time.thread_time() + learn_s
+        until = time.monotonic() + LATE_LEARN_S
+        done = 0
+        while done < len(waiting) and time.thread_time() < cpu_until and time.monotonic() < until:
+            self._learn(waiting[done : done + SLICE])
+            done = min(done + SLICE, len(waiting))
+        return done
+
+    def _learn(self, records: Array) -> None:
+        with contextlib.suppress(Exception):  # `_addresses` meets it again, and tells
+            self._resolver().learn(records)
 
     def _write(self, records: Array) -> None:
         addr, known, access, how = self._addresses(records)

@@ -20,6 +20,7 @@ import numpy as np
 from numatrace.model.errors import NumatraceError
 from numatrace.record.bpf.maps import BpfMap
 from numatrace.record.bpf.uprobe import attach_uprobe
+from numatrace.record.machine import procfs
 from numatrace.record.machine.files import read_bytes, read_link
 from numatrace.record.memory.maps import read_maps
 from numatrace.record.tensors.ggml_buffer import GgmlBuffer, describe
@@ -69,6 +70,7 @@ class Watched:
     """A followed process."""
 
     since: float
+    """When it began, on CLOCK_MONOTONIC in seconds: a server that runs already is not young."""
     counted_at: float
     """When records were last added to its allowance."""
     look_due: float = 0.0
@@ -85,9 +87,12 @@ def first_word(tgid: int) -> str:
     return data.partition(b"\0")[0].decode("utf-8", "surrogateescape")
 
 
-def _watched() -> Watched:
+def _watched(tgid: int) -> Watched:
     now = time.monotonic()
-    return Watched(since=now, counted_at=now)
+    found = procfs.stat(tgid)
+    boot_s = time.clock_gettime(time.CLOCK_BOOTTIME)
+    age_s = max(0.0, boot_s - found.start_ns / 1e9) if found is not None else 0.0
+    return Watched(since=now - age_s, counted_at=now)
 
 
 class TensorWatch:
@@ -147,7 +152,7 @@ class TensorWatch:
         """Watch a process that was born, or runs another program."""
         if self._program is None:
             return
-        self.watched.setdefault(tgid, _watched())
+        self.watched.setdefault(tgid, _watched(tgid))
         # The interpreter of a virtual environment is a link: only its name tells the environment.
         names = {read_link(Path(f"/proc/{tgid}/exe")), first_word(tgid)}
         for program in filter(lambda name: name.startswith("/"), names):
@@ -174,7 +179,7 @@ class TensorWatch:
         self._refresh()
         for tgid in np.unique(records["tgid"]).tolist():
             # One that was just born may be told of in the same drain.
-            process = self.watched.setdefault(tgid, _watched())
+            process = self.watched.setdefault(tgid, _watched(tgid))
             self._take(tgid, process, records[records["tgid"] == tgid])
 
     def tick(self) -> None:

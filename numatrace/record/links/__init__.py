@@ -1,0 +1,1 @@
+"""Latency and bandwidth from the CPUs of every node to the memory of every node, measured."""
