@@ -30,7 +30,6 @@ class Rows:
         self._views = views
         self._chosen = chosen
         """Where the rows are in the batch: in runs, or the index of each."""
-        self._coded: dict[str, tuple[Numbers, list[str]]] = {}
 
     def __len__(self) -> int:
         """Return the number of rows."""
@@ -50,8 +49,9 @@ class Rows:
         """
         values, valid = self._views.column(column)
         picked = self._picked(values)
-        if valid is not None:
-            picked = np.where(self._picked(valid), picked, picked.dtype.type(missing))
+        present = None if valid is None else self._picked(valid)
+        if present is not None and not present.all():
+            picked = np.where(present, picked, picked.dtype.type(missing))
         return picked if picked.dtype == np.uint64 else picked.astype(np.int64)
 
     def present(self, column: str) -> Numbers:
@@ -69,13 +69,14 @@ class Rows:
         return [value or "" for value in self._texts(column).to_pylist()]
 
     def coded(self, column: str) -> tuple[Numbers, list[str]]:
-        """Return a text column as indices into the list of its different texts, "" for null."""
-        if column not in self._coded:
-            coded = self._texts(column).dictionary_encode()
-            texts: list[str] = coded.dictionary.to_pylist()
-            codes = coded.indices.fill_null(len(texts)).to_numpy(zero_copy_only=False)
-            self._coded[column] = codes.astype(np.int64), [*texts, ""]
-        return self._coded[column]
+        """Return a text column as indices into a list of different texts, "" for null.
+
+        The list may have texts of other rows of the batch, too.
+        """
+        if isinstance(self._chosen, list):
+            codes, texts = self._views.coded(column)
+            return self._picked(codes), texts
+        return _coded(self._texts(column))
 
     def _picked(self, values: Numbers) -> Numbers:
         if not isinstance(self._chosen, list):
@@ -97,18 +98,39 @@ class _Views:
     def __init__(self, batch: pa.RecordBatch) -> None:
         self.batch = batch
         self._columns: dict[str, tuple[Numbers, Numbers | None]] = {}
+        self._coded: dict[str, tuple[Numbers, list[str]]] = {}
 
     def column(self, name: str) -> tuple[Numbers, Numbers | None]:
         """Return a column's values, and a mask of those that are not null; None if none is."""
         if name not in self._columns:
-            array = self.batch.column(name)
-            valid = None
-            if array.null_count:
-                valid = array.is_valid().to_numpy(zero_copy_only=False)
-                data = [None, array.buffers()[1]]
-                array = pa.Array.from_buffers(array.type, len(array), data, 0, array.offset)
-            self._columns[name] = array.to_numpy(), valid
+            self._columns[name] = _view(self.batch.column(name))
         return self._columns[name]
+
+    def coded(self, name: str) -> tuple[Numbers, list[str]]:
+        """Return a column of texts as indices into the list of the different ones."""
+        if name not in self._coded:
+            self._coded[name] = _coded(self.batch.column(name))
+        return self._coded[name]
+
+
+def _view(array: pa.Array) -> tuple[Numbers, Numbers | None]:
+    """Return an array's values on its own memory, and a mask of those that are not null."""
+    if not array.null_count:
+        return array.to_numpy(), None
+    # The bitmap itself: is_valid() of Arrow takes several times as long.
+    bitmap, data = array.buffers()
+    valid = np.unpackbits(np.frombuffer(bitmap, np.uint8), bitorder="little").view(bool)
+    filled = pa.Array.from_buffers(array.type, len(array), [None, data], 0, array.offset)
+    return filled.to_numpy(), valid[array.offset : array.offset + len(array)]
+
+
+def _coded(texts: pa.Array) -> tuple[Numbers, list[str]]:
+    coded = texts.dictionary_encode()
+    different: list[str] = coded.dictionary.to_pylist()
+    codes, valid = _view(coded.indices)
+    if valid is not None:
+        codes = np.where(valid, codes, np.int32(len(different)))
+    return codes.astype(np.int64), [*different, ""]
 
 
 def split(batch: pa.RecordBatch) -> dict[str, Rows]:

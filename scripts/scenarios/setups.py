@@ -31,12 +31,13 @@ sys.stdin.read()
 """
 
 NEIGHBOUR = """
-import random, time
+import os, sys, time
+cpu, turn = int(sys.argv[1]), int(sys.argv[2])
+os.sched_setaffinity(0, {cpu})
 while True:
-    end = time.monotonic() + random.uniform(0.01, 0.05)
-    while time.monotonic() < end:
+    while int(time.monotonic() / 0.5) % 2 == turn:
         pass
-    time.sleep(random.uniform(0.01, 0.05))
+    time.sleep(0.02)
 """
 
 
@@ -72,9 +73,16 @@ def _hog(node: int, size: int) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def neighbours(count: int) -> Iterator[None]:
-    """Processes that wake up and sleep all the time, so that the scheduler has to move threads."""
-    processes = [subprocess.Popen([sys.executable, "-c", NEIGHBOUR]) for _ in range(count)]
+def neighbours(cpus_by_turn: Sequence[Sequence[int]]) -> Iterator[None]:
+    """A process on each CPU that works half a second, when it is its turn, and sleeps the next.
+
+    So the scheduler has to move other threads all the time to where there is room.
+    """
+    processes = [
+        subprocess.Popen([sys.executable, "-c", NEIGHBOUR, str(cpu), str(turn)])
+        for turn, cpus in enumerate(cpus_by_turn)
+        for cpu in cpus
+    ]
     try:
         yield
     finally:

@@ -52,7 +52,7 @@ def started(perf: str, plan: SamplePlan = PLAN, **options: int) -> PerfSampling:
     return session
 
 
-def wait_for(condition: object, seconds: float = 10.0) -> None:
+def wait_for(condition: object, seconds: float = 60.0) -> None:
     until = time.monotonic() + seconds
     while not condition():  # type: ignore[operator]
         assert time.monotonic() < until, "it did not come about"

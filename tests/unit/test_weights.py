@@ -76,7 +76,7 @@ def test_without_any_name_all_large_private_memory_stands_for_them() -> None:
 
 @pytest.mark.parametrize(("mapped_reads", "counts"), [(0, False), (2, False), (40, True)])
 def test_mapped_tensors_that_are_read_no_more_do_not_count(mapped_reads: int, counts: bool) -> None:
-    world = World(weights={0: 64 * MIB}, private={1: 32 * MIB})
+    world = World(weights={0: 64 * MIB}, private={1: 32 * MIB}, type="Q4_0")
     world.extra = [reads(300, PRIVATE_AT), reads(mapped_reads, WEIGHTS_AT)]
     found = weights(world)
     assert found.private_bytes == {1: 32 * MIB}

@@ -20,16 +20,16 @@ NAME = "scheduler moves threads between nodes"
 NUMBER = 4
 EXPLAINS = ()
 
-MOVES_PER_S = 1.0
-"""From one move between nodes per second of a thread's CPU time on, nothing can follow it: NUMA
-balancing scans a process once a second at most (numa_balancing_scan_period_min_ms) and moves a
-page at the second hint. Threads of an undisturbed pool that are tied to nothing make a few moves
-a minute on a large machine."""
-CROWDED_MOVES_PER_S = 3.0
+MOVES_PER_S = 0.25
+"""From one move between nodes in four seconds of a thread's CPU time on, no placement follows it:
+NUMA balancing scans a process once a second at most (numa_balancing_scan_period_min_ms), moves a
+page at the second hint, and leaves mapped weights where they are. Threads of an undisturbed pool
+that are tied to nothing make a few moves a minute on a large machine."""
+CROWDED_MOVES_PER_S = 1.5
 """The same for a pool that no single node has the CPUs for. It runs on several nodes in any case,
 and whatever else wakes up pushes a thread away: 0.5 a second without any load beside it."""
-LEAST_MOVES = 20
-"""With fewer moves in all, a rate says little: the 95 % interval of 20 is 12 to 31."""
+LEAST_MOVES = 5
+"""With fewer moves in all, a rate says little: the 95 % interval of 5 is 1.6 to 11.7."""
 AWAY_SHARE = 0.10
 """Threads that hop are at least so long away from the node where each of them is most."""
 MOVE_NS = (100_000, 200_000, 1_000_000)

@@ -74,7 +74,11 @@ class Access:
         codes, names = rows.coded("name")
         counts = np.bincount(codes, minlength=len(names)).tolist()
         self.sources.update(
-            {name: count for name, count in zip(names, counts, strict=True) if name in SOURCES}
+            {
+                name: count
+                for name, count in zip(names, counts, strict=True)
+                if count and name in SOURCES
+            }
         )
         slots = self.slots.of(batch.tgids, batch.tids, self._slot)
         phase = phases.at(batch.times)
