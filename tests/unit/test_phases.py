@@ -275,6 +275,7 @@ def test_memory_does_not_grow_with_the_trace(monkeypatch: pytest.MonkeyPatch) ->
     assert (np.diff(samples.t_ns) >= 0).all()
     # Evenly over time and threads, each for as many as it stands for.
     assert samples.cpu_ns.sum() == pytest.approx(40 * 1000 * 8 * MS, rel=0.1)
+    assert samples.apart_ns == 4 * MS, "the clock ticks as before, however many were dropped"
     for groups in (samples.t_ns // (10 * SECOND), samples.tid):
         counts = np.unique(groups, return_counts=True)[1]
         assert counts.min() > 0.8 * counts.mean()

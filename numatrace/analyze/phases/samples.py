@@ -41,6 +41,8 @@ class Columns:
     """USER, or why it was in the kernel."""
     cpu_ns: Numbers
     """float64: CPU time that the sample stands for; 0 for those of hardware."""
+    tick_ns: Numbers
+    """float64: the same before others were dropped, the time between two ticks of the clock."""
 
     def __len__(self) -> int:
         """Return the number of samples."""
@@ -49,7 +51,7 @@ class Columns:
     @property
     def apart_ns(self) -> float:
         """Samples less than this apart are of one moment: the clocks of all CPUs tick at once."""
-        return float(np.median(self.cpu_ns)) / 2 if len(self) else 0.0
+        return float(np.median(self.tick_ns)) / 2 if len(self) else 0.0
 
     def at(self, chosen: Numbers | slice) -> Columns:
         """Return the chosen samples: indices, a mask or a part."""
@@ -71,6 +73,7 @@ NOTHING = Columns(
     write=np.zeros(0, bool),
     kind=np.zeros(0, np.int64),
     cpu_ns=np.zeros(0, np.float64),
+    tick_ns=np.zeros(0, np.float64),
 )
 
 
@@ -86,7 +89,8 @@ def weighed(samples: Columns) -> Columns:
     order = np.lexsort((samples.t_ns, samples.tid))
     lags = np.diff(samples.t_ns[order])[np.diff(samples.tid[order]) == 0]
     usual = float(np.median(lags)) if len(lags) else 1.0
-    return replace(samples, cpu_ns=np.full(len(samples), min(max(usual, 1.0), SAMPLE_NS)))
+    each = np.full(len(samples), min(max(usual, 1.0), SAMPLE_NS))
+    return replace(samples, cpu_ns=each, tick_ns=each)
 
 
 class Thinned:
@@ -160,4 +164,5 @@ def _columns(rows: Rows) -> Columns:
         write=(access & WRITE) > 0,
         kind=kind,
         cpu_ns=np.where(hardware, 0.0, cpu_ns),
+        tick_ns=np.where(hardware, 0.0, cpu_ns),
     )
