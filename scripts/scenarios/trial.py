@@ -7,6 +7,7 @@ import json
 import os
 import signal
 import subprocess
+import tempfile
 import time
 import urllib.error
 import urllib.request
@@ -64,13 +65,14 @@ def attempt(scenario: Scenario, model: Path, folder: Path, seconds: float) -> Tr
 
 def _attempt(scenario: Scenario, model: Path, folder: Path, seconds: float, trial: Trial) -> None:
     before, after = folder / f"{scenario.id}.arrow", folder / f"{scenario.id}-after.arrow"
+    logs = Path(tempfile.mkdtemp(prefix="numatrace-logs-"))
     if scenario.load is not answering:
-        with scenario.load(scenario, model, before.with_suffix(".log")) as other:
+        with scenario.load(scenario, model, logs / "before.log") as other:
             other.record(before, seconds, *scenario.record_options)
         _judge(scenario, analyzed(before), trial)
         return
     scenario = replace(scenario, options=(*scenario.options, "--port", str(PORT)))
-    with serving(scenario.served(model), before.with_suffix(".log")) as server:
+    with serving(scenario.served(model), logs / "before.log") as server:
         client = partial(asking, URL, scenario.client)
         record(server.pid, before, seconds, *scenario.record_options, load=client)
         report = analyzed(before)
@@ -78,7 +80,7 @@ def _attempt(scenario: Scenario, model: Path, folder: Path, seconds: float, tria
         if not any(finding["fixes"] for finding in report["findings"]):
             return
         script = fix_script(before, folder / f"{scenario.id}-fix.sh")
-        with fixed(script, server.process, folder / f"{scenario.id}-after.log"):
+        with fixed(script, server.process, logs / "after.log"):
             record(serving_now(model), after, seconds, *scenario.record_options, load=client)
             _compare(scenario, before, after, script, trial)
 

@@ -8,6 +8,7 @@ import re
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -127,8 +128,9 @@ def record(
     # An emulated CPU takes so long to decode code that few samples a second have to do.
     rate = () if "-F" in options else ("-F", "11")
     command = [sys.executable, "-m", "numatrace", "record", "-p", str(pid), "-o", str(trace)]
-    said = trace.with_suffix(".said")
-    with said.open("w+") as output:
+    # Not beside the trace: a folder of the host's is no place to read what is being written.
+    with tempfile.NamedTemporaryFile("w+") as output:
+        said = Path(output.name)
         process = subprocess.Popen(
             [*command, "--force", *rate, *options],
             stdout=output, stderr=subprocess.STDOUT, cwd=ROOT,
@@ -141,7 +143,7 @@ def record(
         finally:
             process.send_signal(signal.SIGINT)
             status = process.wait(START_TIMEOUT_S)
-    text = said.read_text()
+        text = said.read_text()
     if status:
         raise RuntimeError(text)
     return text

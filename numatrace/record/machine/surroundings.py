@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from numatrace.record.machine.documents import Documents
     from numatrace.record.machine.listens import Listen
 
-FIRST_INTERVAL_S = 5.0
+FIRST_INTERVAL_S = 3.0
 LAST_INTERVAL_S = 60.0
 """Between two looks: each time twice as long. One costs some 12 ms, most of it the kernel's."""
 THOROUGH_S = 0.2
