@@ -28,9 +28,10 @@ if TYPE_CHECKING:
 
 LOSS_SHARE = 0.05
 """Above this share of lost events of a family, what was kept may not be what happened."""
-IDLE_SHARE = 0.02
-"""Below this share of one CPU, over the recording, a server did not serve: even a short answer
-every ten seconds takes more, waiting for requests takes less than a tenth of it."""
+IDLE_SHARE = 0.10
+"""Below this share of one CPU, over the recording, a server did not serve: one that answers keeps
+every compute thread's CPU busy for seconds. Waiting takes next to nothing, but a question for
+the server's version, which the recorder asks too, can take an emulated CPU half a second."""
 FEW_NS = 20_000_000
 """Less CPU time than this is five ticks of a 250 Hz kernel: too little to say where threads run."""
 UNEVEN_SHARE = 0.25
