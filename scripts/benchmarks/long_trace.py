@@ -265,7 +265,7 @@ def _widened(text: str) -> str:
         for node in document["nodes"]:
             node["cpus"] = f"{node['node'] * each}-{(node['node'] + 1) * each - 1}"
             node["memory"] = {name: 32 * size for name, size in node["memory"].items()}
-    if "argv" in document:
+    if "--threads" in document.get("argv", ()):  # the server: clients are described, too
         argv = document["argv"]
         argv[argv.index("--threads") + 1] = str(THREADS)
         argv[argv.index("--model") + 1] = MODEL

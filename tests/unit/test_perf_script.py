@@ -7,7 +7,7 @@ from itertools import islice, repeat
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from numatrace.record.pmu import evlist, perf_script, perf_totals
@@ -263,6 +263,7 @@ def test_arm_spe_is_read_with_the_fields_of_its_decoded_events():
     assert perf_script.fields_for(evlist.common_sample_type([event])) == PHYSICAL
 
 
+@example(b"1\x00", 55)  # a number that begins with 0
 @given(st.binary(max_size=400), st.integers(0, len(EVLIST)))
 def test_evlist_of_any_bytes(noise, at):
     events = evlist.parse(EVLIST[:at] + noise + EVLIST[at:])

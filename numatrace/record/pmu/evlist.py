@@ -66,7 +66,10 @@ def _event(line: str) -> EventAttr | None:
 
 def _number(pattern: re.Pattern[str], text: str) -> int:
     match = pattern.search(text)
-    return int(match[1], 0) if match else 0
+    if match is None:
+        return 0
+    digits = match[1].lower()
+    return int(digits, 16) if digits.startswith("0x") else int(digits)
 
 
 def common_sample_type(events: Iterable[EventAttr]) -> frozenset[str]:
