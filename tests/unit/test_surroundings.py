@@ -298,3 +298,23 @@ def test_what_was_learned_stays_when_a_process_is_described_anew():
     assert [(each.version, each.listens) for each in described] == [("", ()), ("b10488", (80,))]
     assert documents.write_process(ME).version == "b10488"
     documents.learn(1 << 22, version="1.0.0")  # a process that nobody knows
+
+
+def test_a_look_has_one_bound_however_many_are_followed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a machine where each process takes a while: the rings are not emptied meanwhile."""
+    now, looked = [0.0], []
+
+    def slow(pid: int, proc: Path, deadline: float) -> set[int]:
+        looked.append(pid)
+        now[0] = min(now[0] + 0.3, max(now[0], deadline))
+        return set()
+
+    monkeypatch.setattr(clients, "socket_inodes", slow)
+    monkeypatch.setattr(clients.time, "monotonic", lambda: now[0])
+    finder = Clients()
+    assert list(finder._connected({1}, range(1, 500), range(500, 1000), 0.025)) == []
+    assert now[0] <= clients.LONGEST_S
+    now[0] = 0.0
+    looked.clear()
+    assert list(finder._connected({1}, [], range(500, 1000), 0.025)) == []
+    assert 1 <= len(looked) <= clients.LEAST

@@ -26,9 +26,10 @@ MAX_CLIENTS = 16
 LOOK_S = 0.025
 """Time that a look at other processes' open files takes at most: half a percent of an interval."""
 LEAST = 8
-"""Of the youngest processes, as many are looked at however long it takes: a client is young."""
-LONGEST_S = 0.25
-"""That one of these may take, on a machine that is emulated or has no CPU to spare."""
+"""Of the youngest processes, so many are looked at when the time is over, too: a client is one."""
+LONGEST_S = 1.0
+"""That these, and the processes that are known, take together at most, on a machine that is
+emulated or has no CPU to spare: the rings wait meanwhile."""
 MIN_REST_S = 5.0
 MAX_REST_S = 60.0
 """Between two such looks while they find nobody: each time twice as long."""
@@ -89,14 +90,15 @@ class Clients:
     ) -> Iterator[int]:
         """Processes that hold one of the `current` connections whose owner is not known yet."""
         wanted = current - self._sockets
-        end = time.monotonic() + seconds
+        began = time.monotonic()
+        end, last = began + seconds, began + max(seconds, LONGEST_S)
         for pid in known if wanted else ():  # such as the starter, which is the server's client too
-            wanted -= socket_inodes(pid, self.proc, self._patience(end))
-        for number, pid in enumerate(pids if wanted else ()):
-            if not wanted or (number >= LEAST and time.monotonic() > end):
+            wanted -= socket_inodes(pid, self.proc, last)
+        for number, pid in enumerate(pids):
+            until = last if number < LEAST else end
+            if not wanted or time.monotonic() > until:
                 break
-            patience = self._patience(end) if number < LEAST else end
-            theirs = wanted & socket_inodes(pid, self.proc, patience)
+            theirs = wanted & socket_inodes(pid, self.proc, until)
             wanted -= theirs
             if theirs:
                 self._rest_s = MIN_REST_S
@@ -105,9 +107,6 @@ class Clients:
         if wanted:  # of another user's, whom we may not look at, or over by now, or too many
             self._due = time.monotonic() + self._rest_s
             self._rest_s = min(MAX_REST_S, 2 * self._rest_s)
-
-    def _patience(self, end: float) -> float:
-        return max(end, time.monotonic() + LONGEST_S)
 
     def _connections(
         self, listens: Mapping[int, Iterable[Listen]], spaces: Mapping[str, Network]
