@@ -42,7 +42,6 @@ if TYPE_CHECKING:
     from numatrace.trace.reader import Trace
 
 SHARED_CLASSES = (*WEIGHTS, "KV cache", "compute", "heap", PRIVATE)
-REFUSED = "it cannot be carried out exactly for how this server is run"
 SHARED_BYTES = 1 << 20
 """Regions smaller than this are left out of the table of threads by regions."""
 
@@ -132,25 +131,13 @@ def _judge(loaded: Loaded, accounts: Sequence[LossView], now: Situation | None) 
         return _Answer(early, ruled_out=tuple(judged.ruled_out))
     choices = choose(now, judged.findings[0] if judged.findings else None)
     findings = _fixed(now, judged.findings, choices)
+    done = next((fix.plan for each in findings for fix in each.fixes if fix.plan), "")
     return _Answer(
         verdict(now, judged),
         findings,
         tuple(judged.ruled_out),
-        _carried_out(to_views(choices), findings),
+        to_views(choices, done),
         corrections(now, findings, evicts=any(c.plan.evict for c in choices if not c.why_not)),
-    )
-
-
-def _carried_out(plans: tuple[PlanView, ...], findings: Sequence[Finding]) -> tuple[PlanView, ...]:
-    """Return the plans, the chosen one being what the first fix does: the best may be refused."""
-    done = next((fix.plan for finding in findings for fix in finding.fixes if fix.plan), "")
-    if not done:
-        return tuple(replace(plan, chosen=False, why_not=plan.why_not or REFUSED) for plan in plans)
-    return tuple(
-        replace(plan, chosen=True, why_not="")
-        if plan.id == done
-        else replace(plan, chosen=False, why_not=plan.why_not or REFUSED)
-        for plan in plans
     )
 
 

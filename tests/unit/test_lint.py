@@ -168,7 +168,7 @@ def test_no_machine_leads_to_a_crash_or_to_a_plan_that_fails(
         if plan.kind in ("bind", "cpuset"):
             assert need_bytes(now) <= room_bytes(now, plan.node)
             assert {now.topology.cpu_to_node[cpu] for cpu in plan.cpus} == {plan.node}
-    assert len(to_views(choices)) == len(choices)
+    assert len(to_views(choices, "")) == len(choices)
 
 
 @given(machines())

@@ -131,7 +131,8 @@ def test_numbers_with_a_hole_are_kept_and_not_distributed() -> None:
 def test_the_gpus_node_comes_first_and_nothing_is_interleaved() -> None:
     machine = Machine(gpu=True, gpu_nodes=(1,))
     assert best(machine).plan.id == "bind:1"
-    views = {view.id: view for view in to_views(choose(machine.situation(), finding("C1")))}
+    choices = choose(machine.situation(), finding("C1"))
+    views = {view.id: view for view in to_views(choices, "bind:1")}
     assert "GPU" in views["interleave:0-1"].why_not
     assert "GPU is attached to node 1" in views["bind:0"].why_not
     full = Machine(gpu=True, gpu_nodes=(1,), free={1: 0})
@@ -209,7 +210,7 @@ def test_without_a_finding_nothing_is_recommended() -> None:
     choices = choose(Machine(mapped={0: 4 * GIB, 1: 4 * GIB}).situation(), None)
     assert choices
     assert all(each.why_not for each in choices)
-    views = {view.id: view for view in to_views(choices)}
+    views = {view.id: view for view in to_views(choices, "")}
     assert not any(view.chosen for view in views.values())
     gain = views["per-node:0-1"].speedup
     assert gain is not None
@@ -222,7 +223,7 @@ def test_others_say_why_not_and_what_stands_in() -> None:
     assert [each.plan.id for each in choices if each.answers] == [
         "bind:0", "bind:1", "interleave:0-1", "distribute:0-1"
     ]  # fmt: skip
-    views = to_views(choices)
+    views = to_views(choices, choices[0].plan.id)
     assert [view.chosen for view in views] == [True] + [False] * (len(views) - 1)
 
 

@@ -29,6 +29,7 @@ ONE_SIDED = 0.75
 """With more of the weights on one node than this, or with more reads remote than FAR, placement is
 wrong as well where there are too many threads; evenly spread weights stay below it."""
 FAR = 0.20
+REFUSED = "it cannot be carried out exactly for how this server is run"
 
 PLACEMENT: tuple[Kind, ...] = ("bind", "interleave", "distribute")
 ANSWERS: dict[str, tuple[Kind, ...]] = {
@@ -85,18 +86,21 @@ def choose(situation: Situation, finding: Finding | None) -> tuple[Choice, ...]:
     return (best, *refused) if best is not None else refused
 
 
-def to_views(choices: Iterable[Choice]) -> tuple[PlanView, ...]:
-    """Return the plans as the report shows them."""
+def to_views(choices: Iterable[Choice], done: str) -> tuple[PlanView, ...]:
+    """Return the plans as the report shows them; `done` is the id of the one that the fix does.
+
+    That may be another than the best, which how the server is run can rule out, or "" for none.
+    """
     return tuple(
         PlanView(
             id=each.plan.id,
             title=each.plan.title,
-            chosen=not each.why_not,
+            chosen=each.plan.id == done,
             remote_share=each.prediction.remote_share,
             node_bytes=each.prediction.node_bytes,
             speedup=each.prediction.speedup,
             assumptions=each.prediction.assumptions,
-            why_not=each.why_not,
+            why_not="" if each.plan.id == done else each.why_not or REFUSED,
             lint=tuple(each.checked.failed),
         )
         for each in choices
