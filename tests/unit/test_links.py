@@ -6,6 +6,7 @@ import json
 import os
 import platform
 import sys
+from contextlib import closing
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -69,7 +70,7 @@ def test_chase_ends_where_the_chain_says(order, steps):
     for at, to in zip(order, [*order[1:], order[0]], strict=True):
         memory[at] = base + 8 * to
     pointers = {base + 8 * at: int(word) for at, word in enumerate(memory)}
-    with Loops() as loops:
+    with closing(Loops()) as loops:
         assert loops.chase(base, steps) == followed(pointers, base, steps)
 
 
@@ -80,14 +81,14 @@ def test_stream_reads_all_of_it(lines, passes, seed):
     memory = aligned(8 * lines)
     memory[:] = np.random.default_rng(seed).integers(0, MASK, 8 * lines, np.uint64, endpoint=True)
     expected = passes * sum(int(word) for word in memory) & MASK
-    with Loops() as loops:
+    with closing(Loops()) as loops:
         assert loops.stream(memory.ctypes.data, memory.nbytes, passes) == expected
     assert numpy_stream(memory.ctypes.data, memory.nbytes, passes) == expected
 
 
 @native
 def test_loops_refuse_what_would_not_end():
-    with Loops() as loops:
+    with closing(Loops()) as loops:
         for size, begin, passes in ((0, 64, 1), (100, 64, 1), (64, 8, 1), (64, 64, 0)):
             with pytest.raises(ValueError, match="bytes from"):
                 loops.stream(begin, size, passes)
@@ -210,7 +211,7 @@ def own_node() -> int:
 @native
 def test_an_area_lies_on_its_node():
     node = own_node()
-    with Area(4 << 20, node) as area:
+    with closing(Area(4 << 20, node)) as area:
         assert area.begin % (2 << 20) == 0
         pages = np.arange(area.begin, area.begin + area.size, 4096, dtype=np.uint64)
         assert set(query_nodes(os.getpid(), pages).tolist()) == {node}
@@ -250,7 +251,7 @@ def test_latency_and_bandwidth_are_what_no_memory_exceeds():
     cpu = min(os.sched_getaffinity(0))
     before = os.sched_getaffinity(0)
     other = (begin + WINDOW_BYTES, WINDOW_BYTES)
-    with Loops() as loops:
+    with closing(Loops()) as loops:
         ns = latency_ns(loops, cpu, (begin, WINDOW_BYTES), other, 0.02)
         rate = bandwidth_bytes_s(loops.stream, (cpu,), other, 0.02)
     assert 0.5 < ns.value < 100_000

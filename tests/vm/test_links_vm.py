@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -39,7 +40,7 @@ def maps_nodes(address: int) -> dict[int, int]:
 
 @pytest.mark.parametrize("node", TOPOLOGY.nodes_with_memory)
 def test_an_area_lies_where_numa_maps_says(node: int) -> None:
-    with Area(SIZE, node) as area:
+    with closing(Area(SIZE, node)) as area:
         assert maps_nodes(area.begin)[node] >= SIZE // PAGE
         pages = np.arange(area.begin, area.begin + SIZE, PAGE, dtype=np.uint64)
         assert set(query_nodes(os.getpid(), pages).tolist()) == {node}

@@ -27,8 +27,8 @@ PERF_EVENT_IOC_SET_BPF = 0x40042408
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
-class _Attr(ctypes.Structure):
-    """struct perf_event_attr as it was at first (PERF_ATTR_SIZE_VER0): all that we need."""
+class Attr(ctypes.Structure):
+    """struct perf_event_attr up to PERF_ATTR_SIZE_VER1: all that we need."""
 
     _fields_ = (
         ("type", ctypes.c_uint32),
@@ -41,28 +41,19 @@ class _Attr(ctypes.Structure):
         ("wakeup_events", ctypes.c_uint32),
         ("bp_type", ctypes.c_uint32),
         ("config1", ctypes.c_uint64),
+        ("config2", ctypes.c_uint64),
     )
 
 
-def open_clock(cpu: int, period_ns: int, *, pid: int = -1) -> int:
-    """Open a clock that ticks every `period_ns` while a CPU is not idle; returns it disabled.
+def open_event(attr: Attr, pid: int, cpu: int) -> int:
+    """Open a perf event, see perf_event_open(2); fills in the size. Raises OSError.
 
-    `cpu` -1 with `pid` 0: the caller's own thread's, wherever it runs. Raises OSError.
+    The caller has seen to it that PERF_EVENT_OPEN knows this machine.
     """
-    number = PERF_EVENT_OPEN.get(platform.machine())
-    if number is None:
-        raise CapabilityError(
-            "cannot sample", f"unknown machine {platform.machine()}", "use x86-64 or arm64"
-        )
-    attr = _Attr(
-        type=PERF_TYPE_SOFTWARE,
-        size=ctypes.sizeof(_Attr),
-        config=PERF_COUNT_SW_CPU_CLOCK,
-        sample_period=period_ns,
-        flags=DISABLED | EXCLUDE_IDLE,
-    )
+    attr.size = ctypes.sizeof(Attr)
+    number = ctypes.c_long(PERF_EVENT_OPEN[platform.machine()])
     fd = _libc.syscall(
-        ctypes.c_long(number), ctypes.byref(attr), pid, cpu, -1, PERF_FLAG_FD_CLOEXEC
+        number, ctypes.byref(attr), pid, cpu, -1, ctypes.c_ulong(PERF_FLAG_FD_CLOEXEC)
     )
     if fd < 0:
         code = ctypes.get_errno()
@@ -70,9 +61,11 @@ def open_clock(cpu: int, period_ns: int, *, pid: int = -1) -> int:
     return int(fd)
 
 
-def open_tick(cpu: int, period_ns: int, program: int) -> int:
-    """Have a BPF program (its descriptor) run at each tick of a CPU's clock. Raises OSError."""
-    fd = open_clock(cpu, period_ns)
+def run_program(fd: int, program: int) -> int:
+    """Have a BPF program (its descriptor) run at each event from now on; returns the event.
+
+    Raises OSError, with the event closed.
+    """
     try:
         fcntl.ioctl(fd, PERF_EVENT_IOC_SET_BPF, program)
         enable(fd)
@@ -82,8 +75,31 @@ def open_tick(cpu: int, period_ns: int, program: int) -> int:
     return fd
 
 
+def open_clock(cpu: int, period_ns: int, *, pid: int = -1) -> int:
+    """Open a clock that ticks every `period_ns` while a CPU is not idle; returns it disabled.
+
+    `cpu` -1 with `pid` 0: the caller's own thread's, wherever it runs. Raises OSError.
+    """
+    if platform.machine() not in PERF_EVENT_OPEN:
+        raise CapabilityError(
+            "cannot sample", f"unknown machine {platform.machine()}", "use x86-64 or arm64"
+        )
+    attr = Attr(
+        type=PERF_TYPE_SOFTWARE,
+        config=PERF_COUNT_SW_CPU_CLOCK,
+        sample_period=period_ns,
+        flags=DISABLED | EXCLUDE_IDLE,
+    )
+    return open_event(attr, pid, cpu)
+
+
+def open_tick(cpu: int, period_ns: int, program: int) -> int:
+    """Have a BPF program (its descriptor) run at each tick of a CPU's clock. Raises OSError."""
+    return run_program(open_clock(cpu, period_ns), program)
+
+
 def enable(fd: int) -> None:
-    """Let the clock tick."""
+    """Let the event happen."""
     fcntl.ioctl(fd, PERF_EVENT_IOC_ENABLE, 0)
 
 
@@ -93,6 +109,6 @@ def set_period(fd: int, period_ns: int) -> None:
 
 
 def close(fd: int) -> None:
-    """Stop the clock."""
+    """Close an event: it happens no more."""
     with contextlib.suppress(OSError):
         os.close(fd)

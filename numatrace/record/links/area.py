@@ -7,16 +7,12 @@ import ctypes
 import mmap
 import os
 import platform
-from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
 from numatrace.model.errors import CapabilityError
 from numatrace.record.memory.placement import PAGE_BYTES, query_nodes
-
-if TYPE_CHECKING:
-    from types import TracebackType
 
 MBIND = {"x86_64": 237, "aarch64": 235}
 """Number of mbind(2) by machine: arch/x86/entry/syscalls/syscall_64.tbl, asm-generic/unistd.h."""
@@ -56,19 +52,6 @@ class Area:
         """Unmap it. There must be no arrays of its `words` any more."""
         del self._anchor
         self._map.close()
-
-    def __enter__(self) -> Area:
-        """Return the area."""
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        """Unmap it."""
-        self.close()
 
     def _place(self, base: int) -> None:
         # Pages of the usual size, whatever the system's default: the same for every pair.

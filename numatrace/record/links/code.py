@@ -11,12 +11,8 @@ import ctypes
 import mmap
 import os
 import platform
-from typing import TYPE_CHECKING
 
 from numatrace.model.errors import CapabilityError
-
-if TYPE_CHECKING:
-    from types import TracebackType
 
 # Each line is one instruction; the System V calling conventions of x86-64 and AArch64.
 CHASE = {
@@ -139,19 +135,6 @@ class Loops:
         """Unmap the code."""
         del self._chase, self._stream, self._anchor
         self._area.close()
-
-    def __enter__(self) -> Loops:
-        """Return the loops."""
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        """Unmap the code."""
-        self.close()
 
 
 def _executable(code: bytes) -> mmap.mmap:

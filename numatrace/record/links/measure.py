@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from threading import BrokenBarrierError
@@ -84,7 +85,7 @@ class Measurement:
         near = self.cpus.get(node) or next(iter(self.cpus.values()))
         os.sched_setaffinity(0, near)
         try:
-            with Area(self.sizes.total, node) as area:
+            with closing(Area(self.sizes.total, node)) as area:
                 write_cycle(area.words(0, self.sizes.chain), area.begin)
                 for cpu_node in self.cpus:
                     progress(f"CPUs of node {cpu_node}, memory of node {node}")
