@@ -9,16 +9,16 @@ from typing import TYPE_CHECKING
 
 import click
 
-from numatrace.cli.analyze import (
+from numatrace.cli.analyze import read_report
+from numatrace.cli.output import (
     LEAST_WIDTH,
     check_output,
-    read_report,
+    encodable,
     terminal_width,
     write_output,
+    wrote,
 )
-from numatrace.cli.doctor import encodable
 from numatrace.model.text import printable
-from numatrace.model.units import format_bytes
 
 if TYPE_CHECKING:
     from numatrace.model.comparison import Comparison, Outcome
@@ -135,4 +135,4 @@ def _put(
         return
     write_output(output, text, force=force)
     click.echo(printable(found.sentence))
-    click.echo(f"wrote {printable(str(output))}: {format_bytes(output.stat().st_size)}")
+    wrote(output)

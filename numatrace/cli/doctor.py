@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import click
 
 from numatrace import __version__
+from numatrace.cli.output import encodable
 from numatrace.model.text import printable
 
 if TYPE_CHECKING:
@@ -156,9 +157,3 @@ def utf8_terminal() -> bool:
         names[1] = ""  # Python itself may have set it
     locale = next((name for name in names if name), "")
     return sys.stdout.isatty() and re.search(r"utf-?8", locale, re.IGNORECASE) is not None
-
-
-def encodable(text: str) -> str:
-    """Return the text with what the output's encoding lacks replaced by question marks."""
-    encoding = getattr(sys.stdout, "encoding", None) or "ascii"
-    return text.encode(encoding, "replace").decode(encoding, "replace")
