@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import re
-import typing
 import unicodedata
 from pathlib import Path
 from typing import Any
@@ -25,6 +24,7 @@ from numatrace.model.comparison import (
 from numatrace.model.views import MachineView, ThreadView
 from numatrace.render.compare import comparison_json, comparison_text
 from numatrace.render.options import RenderOptions
+from tests.unit.anything import Anything
 from tests.unit.compare_reports import (
     GIB,
     SECOND,
@@ -217,32 +217,19 @@ def test_hostile_names_do_nothing(name: str, width: int) -> None:
 # --- JSON
 
 
-def strategy(hint: Any) -> st.SearchStrategy[Any]:
-    """Anything of the type that a field of a comparison has."""
-    plain = {
+ANYTHING = Anything(
+    {
         int: st.integers(-(1 << 60), 1 << 60),
         str: st.text(st.characters(), max_size=20),
         bool: st.booleans(),
         float: st.floats(-1e18, 1e18, allow_nan=False),
-    }
-    if hint in plain:
-        return plain[hint]
-    if dataclasses.is_dataclass(hint):
-        hints = typing.get_type_hints(hint)
-        parts = {part.name: strategy(hints[part.name]) for part in dataclasses.fields(hint)}
-        return st.builds(typing.cast("Any", hint), **parts)
-    origin, inner = typing.get_origin(hint), typing.get_args(hint)
-    if origin is typing.Literal:
-        return st.sampled_from(inner)
-    if origin is tuple:
-        return st.lists(strategy(inner[0]), max_size=2).map(tuple)
-    if origin is dict:
-        return st.dictionaries(st.integers(0, 1023), st.integers(0, 1 << 60), max_size=3)
-    return st.none() | strategy(inner[0])
+    },
+    st.integers(0, 1 << 60),
+)
 
 
 @settings(max_examples=40, suppress_health_check=list(HealthCheck))
-@given(strategy(Comparison))
+@given(ANYTHING.of(Comparison))
 def test_json_parses_back(found: Comparison) -> None:
     shown = comparison_json(found)
     assert json.loads(shown) == found.to_json()
@@ -251,7 +238,7 @@ def test_json_parses_back(found: Comparison) -> None:
 
 
 @settings(max_examples=60, suppress_health_check=list(HealthCheck))
-@given(st.lists(strategy(Setting), max_size=3), st.lists(strategy(ThreadView), max_size=3))
+@given(st.lists(ANYTHING.of(Setting), max_size=3), st.lists(ANYTHING.of(ThreadView), max_size=3))
 def test_any_text_fits(ways: list[Setting], threads: list[ThreadView]) -> None:
     own = tuple(
         dataclasses.replace(

@@ -5,9 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import re
-import typing
 from pathlib import Path
-from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -17,33 +15,25 @@ from numatrace.model.findings import Evidence, Verdict
 from numatrace.model.report import REPORT_VERSION, TYPES, Figure, Provenance, Report
 from numatrace.model.views import MachineView
 from numatrace.render import RENDERERS, RenderOptions
+from tests.unit.anything import Anything
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = (ROOT / "numatrace/guide/json.md").read_text()
 
 
-def strategy(hint: Any) -> st.SearchStrategy[Any]:
-    """Anything of the type that a field of a report has."""
-    numbers = st.floats(allow_nan=False, allow_infinity=False)
-    plain = {int: st.integers(), str: st.text(st.characters()), bool: st.booleans(), float: numbers}
-    if hint in plain:
-        return plain[hint]
-    if dataclasses.is_dataclass(hint):
-        hints = typing.get_type_hints(hint)
-        parts = {part.name: strategy(hints[part.name]) for part in dataclasses.fields(hint)}
-        return st.builds(typing.cast("Any", hint), **parts)
-    origin, inner = typing.get_origin(hint), typing.get_args(hint)
-    if origin is typing.Literal:
-        return st.sampled_from(inner)
-    if origin is tuple:
-        return st.lists(strategy(inner[0]), max_size=2).map(tuple)
-    if origin is dict:
-        return st.dictionaries(st.integers(0, 1023), st.integers(), max_size=3)
-    return st.none() | strategy(inner[0])
+ANYTHING = Anything(
+    {
+        int: st.integers(),
+        str: st.text(st.characters()),
+        bool: st.booleans(),
+        float: st.floats(allow_nan=False, allow_infinity=False),
+    },
+    st.integers(),
+)
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
-@given(strategy(Report))
+@given(ANYTHING.of(Report))
 def test_parses_back_to_the_report(report: Report) -> None:
     shown = RENDERERS["json"](report, RenderOptions())
     assert json.loads(shown) == report.to_json()

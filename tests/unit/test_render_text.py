@@ -37,6 +37,7 @@ from numatrace.model.views import (
     ThreadView,
 )
 from numatrace.render import RENDERERS, RenderOptions
+from tests.unit.anything import Anything
 
 GIB = 1 << 30
 MIB = 1 << 20
@@ -663,27 +664,13 @@ TEXTS = st.one_of(st.text(CHARS, max_size=30), st.text(CHARS, min_size=90, max_s
 AMOUNTS = st.one_of(st.integers(0, 9), st.integers(0, 2**64 - 1))
 
 
-def strategy(hint: Any) -> st.SearchStrategy[Any]:
-    """Anything of the type that a field of a report has."""
-    plain = {int: AMOUNTS, str: TEXTS, bool: st.booleans(), float: st.floats(0, 1)}
-    if hint in plain:
-        return plain[hint]
-    if dataclasses.is_dataclass(hint):
-        hints = typing.get_type_hints(hint)
-        parts = {part.name: strategy(hints[part.name]) for part in dataclasses.fields(hint)}
-        return st.builds(typing.cast("Any", hint), **parts)
-    origin, inner = typing.get_origin(hint), typing.get_args(hint)
-    if origin is typing.Literal:
-        return st.sampled_from(inner)
-    if origin is tuple:
-        return st.lists(strategy(inner[0]), max_size=2).map(tuple)
-    if origin is dict:
-        return st.dictionaries(st.integers(0, 1023), AMOUNTS, max_size=5)
-    return st.none() | strategy(inner[0])  # X | None
+ANYTHING = Anything(
+    {int: AMOUNTS, str: TEXTS, bool: st.booleans(), float: st.floats(0, 1)}, AMOUNTS, nodes=5
+)
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
-@given(strategy(Report), st.integers(1, 3), st.sampled_from([80, 97]))
+@given(ANYTHING.of(Report), st.integers(1, 3), st.sampled_from([80, 97]))
 def test_any_report_is_shown_within_its_columns(report: Report, top: int, width: int) -> None:
     shown = text(report, width=width, top=top, tensors=True)
     assert_fits(shown, report, width - 1)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import socket
 import subprocess
@@ -23,24 +22,10 @@ from numatrace.record.machine.clients import MAX_CLIENTS, Clients, is_ollama_run
 from numatrace.record.machine.documents import Documents
 from numatrace.record.machine.listens import Listen, Network, listening, networks, port_numbers
 from numatrace.record.machine.surroundings import Surroundings
+from tests.unit.process_rows import Rows
 
 unhurried = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow], max_examples=60)
 ME = os.getpid()
-
-
-class Rows:
-    """Stands in for the trace's writer: keeps the rows."""
-
-    def __init__(self) -> None:
-        self.rows: list[tuple[str, dict]] = []
-
-    def add_rows(self, kind: str, rows: list[dict]) -> None:
-        self.rows += [(kind, row) for row in rows]
-
-    def processes(self) -> list[Process]:
-        return [
-            Process.from_json(json.loads(row["value"])) for k, row in self.rows if k == "process"
-        ]
 
 
 @contextmanager

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import socket
 import threading
 import time
@@ -27,23 +26,9 @@ from numatrace.record.machine.versions import (
     question_for,
     version_of_path,
 )
+from tests.unit.process_rows import Rows
 
 unhurried = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow], max_examples=60)
-
-
-class Rows:
-    """Stands in for the trace's writer: keeps the rows."""
-
-    def __init__(self) -> None:
-        self.rows: list[tuple[str, dict]] = []
-
-    def add_rows(self, kind: str, rows: list[dict]) -> None:
-        self.rows += [(kind, row) for row in rows]
-
-    def processes(self) -> list[Process]:
-        return [
-            Process.from_json(json.loads(row["value"])) for k, row in self.rows if k == "process"
-        ]
 
 
 @contextmanager

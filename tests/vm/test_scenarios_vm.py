@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import re
 import signal
@@ -27,10 +26,10 @@ sys.path.insert(0, str(ROOT / "scripts"))
 
 from scenarios.pool import PARTS, pooling  # noqa: E402 (found only once its folder is on the path)
 from scenarios.table import SCENARIOS, run  # noqa: E402
+from scenarios.trial import analyzed  # noqa: E402
 from scenarios.workload import (  # noqa: E402
     Server,
     asking,
-    numatrace,
     record,
     server_command,
     serving,
@@ -57,13 +56,6 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     command = [sys.executable, str(ROOT / "scripts/make-model"), str(path), "--size-mb", "24"]
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
     return path
-
-
-def analyzed(trace: Path) -> dict[str, Any]:
-    done = numatrace("analyze", str(trace), "--json")
-    assert done.returncode == 0, done.stderr
-    report: dict[str, Any] = json.loads(done.stdout)
-    return report
 
 
 def causes(report: dict[str, Any]) -> list[str]:
