@@ -23,6 +23,8 @@ from numatrace.model.findings import Finding, RuledOut
 from numatrace.model.units import format_share
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
     from numatrace.analyze.causes.base import Cause
     from numatrace.analyze.situation import Situation
 
@@ -54,13 +56,7 @@ class Judged:
 
 def judge(situation: Situation) -> Judged:
     """Return what is wrong, without fixes, and what was looked for in vain."""
-    judged = Judged()
-    for cause in CAUSES:
-        outcome = cause.look(situation)
-        if isinstance(outcome, Finding):
-            judged.findings.append(_with_cost(situation, outcome))
-        else:
-            judged.ruled_out.append(outcome)
+    judged = _look(situation, CAUSES)
     _mask(judged, c6_oversubscription.ID, c6_oversubscription.masked_by_it(situation))
     _explain(judged)
     _mask(judged, c4_scheduler.ID, c4_scheduler.masked_by_it(situation))
@@ -73,12 +69,17 @@ def judge(situation: Situation) -> Judged:
 
 def judge_one_node(situation: Situation) -> Judged:
     """Return what can be wrong where all memory is local: too many threads."""
+    return _look(situation, (c6_oversubscription,))
+
+
+def _look(situation: Situation, causes: Iterable[Cause]) -> Judged:
     judged = Judged()
-    outcome = c6_oversubscription.look(situation)
-    if isinstance(outcome, Finding):
-        judged.findings.append(_with_cost(situation, outcome))
-    else:
-        judged.ruled_out.append(outcome)
+    for cause in causes:
+        outcome = cause.look(situation)
+        if isinstance(outcome, Finding):
+            judged.findings.append(_with_cost(situation, outcome))
+        else:
+            judged.ruled_out.append(outcome)
     return judged
 
 
@@ -99,22 +100,24 @@ def _mask(judged: Judged, masker: str, masked: tuple[str, ...]) -> None:
     by = _find(judged, masker)
     if by is None:
         return
-    for finding in [each for each in judged.findings if each.cause in masked]:
-        why = f"It looks so, but cannot be judged until {by.cause}, {by.name}, is gone."
-        judged.findings.remove(finding)
-        judged.ruled_out.append(RuledOut(finding.cause, finding.name, judged=False, why=why))
+    why = f"It looks so, but cannot be judged until {by.cause}, {by.name}, is gone."
+    _take_back(judged, masked, why, known=False)
 
 
 def _explain(judged: Judged) -> None:
     """Take back what another cause accounts for."""
     for cause in CAUSES:
         by = _find(judged, cause.ID)
-        if by is None:
-            continue
-        for finding in [each for each in judged.findings if each.cause in cause.EXPLAINS]:
+        if by is not None:
             why = f"{by.cause}, {by.name}, accounts for what looks like it."
-            judged.findings.remove(finding)
-            judged.ruled_out.append(RuledOut(finding.cause, finding.name, judged=True, why=why))
+            _take_back(judged, cause.EXPLAINS, why, known=True)
+
+
+def _take_back(judged: Judged, causes: Sequence[str], why: str, *, known: bool) -> None:
+    """Rule these causes out where they were found; `known`: whether that is a judgement."""
+    for finding in [each for each in judged.findings if each.cause in causes]:
+        judged.findings.remove(finding)
+        judged.ruled_out.append(RuledOut(finding.cause, finding.name, judged=known, why=why))
 
 
 def _weigh(judged: Judged, situation: Situation) -> None:
