@@ -19,6 +19,7 @@ from numatrace.model.units import format_count
 if TYPE_CHECKING:
     from numatrace.analyze.plans.plan import Plan
     from numatrace.analyze.situation import Situation
+    from numatrace.model.process import Process
 
 NAMES = {"hand": "by hand"}
 """Of the deployments, where a report calls one otherwise than the trace does."""
@@ -30,7 +31,7 @@ def render(situation: Situation, plan: Plan, passed: tuple[str, ...]) -> Fix:
     """Return the plan for the running process. Raises RefusedError where it cannot be exact."""
     common.require(plan, KINDS, "a server that is to go on running")
     _check(situation, plan)
-    confine, release = PLACES.get(situation.deployment, (_by_cgroup, _undo_cgroup))
+    confine, release = PLACES.get(situation.deployment, BY_CGROUP)
     pid = str(situation.server.tgid)
     return Fix(
         id=f"live/{situation.deployment}",
@@ -78,27 +79,20 @@ def _move(situation: Situation, plan: Plan) -> tuple[Step, ...]:
 
 
 def _by_taskset(situation: Situation, plan: Plan) -> tuple[Step, ...]:
-    server, cpus = situation.server, format_cpulist(plan.cpus)
-    return (
-        Step(
-            f"{common.still_there(server)}taskset -a -c -p {cpus} {server.tgid}",
-            f"Keep all of its threads on CPUs {cpus}; new ones inherit that.",
-            needs_root=True,
-        ),
-    )
+    cpus = format_cpulist(plan.cpus)
+    why = f"Keep all of its threads on CPUs {cpus}; new ones inherit that."
+    return _taskset(situation.server, cpus, why)
 
 
 def _undo_taskset(situation: Situation, _plan: Plan) -> tuple[Step, ...]:
-    server = situation.server
     online = {cpu for node in situation.topology.nodes for cpu in node.cpus}
-    cpus = format_cpulist(set(server.cpus_allowed) & online or online)
-    return (
-        Step(
-            f"{common.still_there(server)}taskset -a -c -p {cpus} {server.tgid}",
-            "Let its threads run where they might before.",
-            needs_root=True,
-        ),
-    )
+    cpus = format_cpulist(set(situation.server.cpus_allowed) & online or online)
+    return _taskset(situation.server, cpus, "Let its threads run where they might before.")
+
+
+def _taskset(server: Process, cpus: str, why: str) -> tuple[Step, ...]:
+    command = f"{common.still_there(server)}taskset -a -c -p {cpus} {server.tgid}"
+    return (Step(command, why, needs_root=True),)
 
 
 def _by_systemd(situation: Situation, plan: Plan) -> tuple[Step, ...]:
@@ -125,43 +119,27 @@ def _undo_systemd(situation: Situation, plan: Plan) -> tuple[Step, ...]:
     return (Step(command, "Let the unit go where it might before.", needs_root=True),)
 
 
-def _by_docker(situation: Situation, plan: Plan) -> tuple[Step, ...]:
-    return _by_engine(situation, plan, "docker")
+def _by_engine(name: engine.Engine) -> tuple[Place, Place]:
+    def confine(situation: Situation, plan: Plan) -> tuple[Step, ...]:
+        options = engine.cpuset_options(plan)
+        command = f"{name} update {options} {engine.name_of(situation)}"
+        return (Step(command, "Change the container's CPUs and nodes; its memory moves there."),)
+
+    return confine, lambda situation, _plan: engine.undo_update(situation, name)
 
 
-def _by_podman(situation: Situation, plan: Plan) -> tuple[Step, ...]:
-    return _by_engine(situation, plan, "podman")
-
-
-def _by_engine(situation: Situation, plan: Plan, name: engine.Engine) -> tuple[Step, ...]:
-    options = engine.cpuset_options(plan)
-    command = f"{name} update {options} {engine.name_of(situation)}"
-    return (Step(command, "Change the container's CPUs and nodes; its memory moves there."),)
-
-
-def _undo_docker(situation: Situation, _plan: Plan) -> tuple[Step, ...]:
-    return engine.undo_update(situation, "docker")
-
-
-def _undo_podman(situation: Situation, _plan: Plan) -> tuple[Step, ...]:
-    return engine.undo_update(situation, "podman")
-
-
-def _by_cgroup(situation: Situation, plan: Plan) -> tuple[Step, ...]:
-    return cgroup.write_steps(situation, plan)
-
-
-def _undo_cgroup(situation: Situation, _plan: Plan) -> tuple[Step, ...]:
-    return cgroup.undo_writes(situation)
-
-
+BY_CGROUP: tuple[Place, Place] = (
+    cgroup.write_steps,
+    lambda situation, _plan: cgroup.undo_writes(situation),
+)
 PLACES: dict[str, tuple[Place, Place]] = {
     "hand": (_by_taskset, _undo_taskset),
     "systemd": (_by_systemd, _undo_systemd),
-    "docker": (_by_docker, _undo_docker),
-    "podman": (_by_podman, _undo_podman),
+    "docker": _by_engine("docker"),
+    "podman": _by_engine("podman"),
 }
-"""How the CPUs and nodes of a running server are changed and given back, by how it is run."""
+"""How the CPUs and nodes of a running server are changed and given back, by how it is run; by its
+cgroup for all others."""
 
 
 def _notes(situation: Situation) -> list[str]:
