@@ -52,7 +52,7 @@ PATTERNS = (
     _alone("avx2", "32 bytes at a time"),
     _alone("gather", "eight words of a window that moves"),
     _alone("wide-gather", "eight words from anywhere"),
-    _alone("atomic", "lock xadd anywhere"),
+    _alone("atomic", "lock xadd, 320 bytes apart"),
     _alone("fill", "words written, one after the other"),
     _alone("compute", "words, with some 30 cycles of arithmetic on each"),
     _copies("copy", "memcpy of the C library"),
