@@ -37,8 +37,8 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.kernel
 
 HZ = 997
-REQUESTS = 30
-"""Of 64 tokens each: some 15 seconds of work for two threads."""
+REQUESTS = 40
+"""Of 64 tokens each: some 20 seconds of work for two threads."""
 MODEL_MB = "96"
 """Large enough that reading the weights is much of the work of a token."""
 
