@@ -204,7 +204,7 @@ def _guest_options(name: str, shared: Path) -> list[str]:
     if name == "systemd":
         return ["--systemd"]
     if name != "oracle":
-        return []
+        return ["--docker"]
     from tests.oracle.build import guest_options
 
     return ["--memory-per-node", "1G", *guest_options(shared)]

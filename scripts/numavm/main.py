@@ -8,6 +8,7 @@ import subprocess
 from typing import TYPE_CHECKING
 
 from numavm import InterruptedRunError, VmError
+from numavm.docker import docker_folders
 from numavm.emulator import get_qemu
 from numavm.guest import run_guest
 from numavm.kernels import get_kernel
@@ -45,6 +46,8 @@ def _run(options: Options) -> int:
         install_packages()
         kernel = get_kernel(options.kernel, cache)
         qemu = options.qemu or get_qemu(cache)
+        if options.docker:
+            options = options.with_programs(docker_folders(cache))
     return run_guest(options, kernel, qemu) if options.command else 0
 
 

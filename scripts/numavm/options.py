@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from numavm.machine import Machine, parse_machine, parse_size_mib
@@ -32,9 +32,10 @@ exit status:
 
 set-up:
   What is missing is installed with apt-get: QEMU, and what commands in the guest are likely to use.
-  A kernel, and a newer QEMU where the installed one is unreliable, come from Debian's packages too,
-  unpacked in ${{NUMATRACE_CACHE:-${{XDG_CACHE_HOME:-$HOME/.cache}}/numatrace}}/numa-vm. Delete that
-  to have newer ones.
+  A kernel, docker, and a newer QEMU where the installed one is unreliable, come from Debian's
+  packages too, unpacked in
+  ${{NUMATRACE_CACHE:-${{XDG_CACHE_HOME:-$HOME/.cache}}/numatrace}}/numa-vm.
+  Delete that to have newer ones.
 
 examples:
   numa-vm numactl --hardware
@@ -64,7 +65,13 @@ class Options:
     console: bool
     prepare: bool
     systemd: bool
+    docker: bool
     command: tuple[str, ...]
+
+    def with_programs(self, folders: list[str]) -> Options:
+        """The same with more folders in the guest's PATH, before its own."""
+        path = ":".join([*folders, self.environment["PATH"]])
+        return replace(self, environment={**self.environment, "PATH": path})
 
 
 def parse_options(arguments: list[str]) -> Options:
@@ -92,6 +99,7 @@ def parse_options(arguments: list[str]) -> Options:
             console=given.console,
             prepare=given.prepare,
             systemd=given.systemd,
+            docker=given.docker,
             command=tuple(command),
         )
     except ValueError as error:
@@ -123,6 +131,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--env", action="append", default=[], metavar="NAME=VALUE", help="set in the guest")
     add("--prepare", action="store_true", help="install and cache everything, run COMMAND if given")
     add("--systemd", action="store_true", help="systemd as the guest's first process")
+    add("--docker", action="store_true", help="have dockerd and docker in the guest's PATH")
     add("--console", action="store_true", help="show the guest's kernel messages")
     add("command", nargs=argparse.REMAINDER, metavar="COMMAND", help=argparse.SUPPRESS)
     return parser

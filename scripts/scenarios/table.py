@@ -167,6 +167,8 @@ class Scenario:
     also: tuple[str, ...] = ()
     """Causes that may be named after it."""
     verdict: str = "fix"
+    fix_needs: str = ""
+    """A program that the fix calls, and that is not everywhere."""
 
     def served(self, model: Path) -> list[str]:
         """The server's command line with all that is put before it."""
@@ -325,6 +327,7 @@ SCENARIOS = {
             wrapper=ALL_ON_NODE_0,
             command=old_ollama,
             cause=("C1",),
+            fix_needs="ollama",
         ),
         Scenario(
             "S20-new",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import tempfile
@@ -79,9 +80,12 @@ def _attempt(scenario: Scenario, model: Path, folder: Path, seconds: float, tria
         _judge(scenario, report, trial)
         if not any(finding["fixes"] for finding in report["findings"]):
             return
+        if scenario.fix_needs and not shutil.which(scenario.fix_needs):
+            trial.outcome = f"fix not run: {scenario.fix_needs} is not there"
+            return
         script = fix_script(before, folder / f"{scenario.id}-fix.sh")
         with fixed(script, server.process, logs / "after.log"):
-            record(serving_now(model), after, seconds, *scenario.record_options, load=client)
+            record(serving_now(), after, seconds, *scenario.record_options, load=client)
             _compare(scenario, before, after, script, trial)
 
 
@@ -134,7 +138,7 @@ def fixed(script: Path, old: subprocess.Popen[bytes], log: Path) -> Iterator[Non
         _wait(shell, old, log)
         yield
     finally:
-        for pid in running(str(PORT)):
+        for pid in (*running("ollama\0serve"), *running(str(PORT))):
             with contextlib.suppress(OSError):
                 os.kill(pid, signal.SIGTERM)
         with contextlib.suppress(OSError):
@@ -165,9 +169,9 @@ def answers() -> bool:
         return False
 
 
-def serving_now(model: Path) -> int:
+def serving_now() -> int:
     """The process that serves now."""
-    for pid in running(str(model)):
+    for pid in running("llama-server"):
         if Path(f"/proc/{pid}/comm").read_text().strip() == "llama-server":
             return pid
     raise RuntimeError("no llama-server runs")

@@ -60,6 +60,14 @@ def test_docker_may_keep_its_files_elsewhere(tmp_path, key):
     assert named(DOCKER, (), tmp_path).container_name == "ollama"
 
 
+@pytest.mark.parametrize("option", ["--data-root=/srv/docker", "--graph\0/srv/docker"])
+def test_the_daemon_may_be_told_where_on_its_command_line(tmp_path, option):
+    write(tmp_path / "proc/12/comm", "dockerd\n")
+    write(tmp_path / "proc/12/cmdline", f"/usr/bin/dockerd\0-H\0fd://\0{option}\0")
+    write(tmp_path / f"srv/docker/containers/{ID}/config.v2.json", docker_config())
+    assert named(DOCKER, (), tmp_path).container_name == "ollama"
+
+
 def podman_list(id_: str = ID) -> list:
     metadata = {"image-name": "docker.io/ollama/ollama:latest", "name": "llm"}
     return [

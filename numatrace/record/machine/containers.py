@@ -28,6 +28,10 @@ DOCKER_SETTINGS = "etc/docker/daemon.json"
 PODMAN = "var/lib/containers/storage"
 PODMAN_OF_USER = ".local/share/containers/storage"
 
+DATA_ROOT = ("data-root", "graph")
+"""dockerd(8): its name, and that of before 17.05."""
+
+_OPTION = re.compile(f"\0--(?:{'|'.join(DATA_ROOT)})[=\0]([^\0]+)")
 _ID = re.compile(r"[0-9a-f]{64}")
 _USER = re.compile(r"/user-([0-9]{1,10})\.slice/")
 
@@ -64,10 +68,20 @@ def container_names(kind: str, id_: str, paths: tuple[str, ...], root: Path) -> 
 
 
 def _docker_folder(root: Path) -> Path:
-    # dockerd(8): data-root, which was called graph before 17.05.
     settings = _object(root / DOCKER_SETTINGS)
-    place = _text(settings.get("data-root")) or _text(settings.get("graph"))
+    given = (_text(settings.get(name)) for name in DATA_ROOT)
+    place = next(filter(None, given), "") or _daemon_option(root)
     return root / (place.lstrip("/") or DOCKER)
+
+
+def _daemon_option(root: Path) -> str:
+    """The data root on the running daemon's command line, "" where there is none."""
+    for comm in root.glob("proc/[0-9]*/comm"):
+        if read_text(comm) == "dockerd":
+            line = read_text(comm.with_name("cmdline"), FILE_BYTES) or ""
+            found = _OPTION.search("\0" + line)
+            return _text(found[1]) if found else ""
+    return ""
 
 
 def _docker(container: dict[str, object]) -> Names:

@@ -1,0 +1,162 @@
+"""A server in a container of a real docker engine: the fix for docker is run, and taken back."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import shutil
+import subprocess
+import sys
+import tarfile
+import time
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT / "scripts"))
+
+from scenarios.table import quiet  # noqa: E402 (found once its folder is on the path)
+from scenarios.trial import PORT, URL, analyzed, answers, fix_script  # noqa: E402
+from scenarios.workload import asking, numatrace, record  # noqa: E402
+
+NAME = "llama"
+IMAGE = "here"
+DATA = Path("/mnt/disk/docker")
+MODEL = Path("/mnt/disk/docker-model.gguf")
+SECONDS = 8.0
+NOT_SHARED = ("boot", "dev", "lost+found", "proc", "run", "sys")
+PATIENCE_S = 240
+
+pytestmark = [
+    pytest.mark.vm,
+    pytest.mark.skipif(not shutil.which("dockerd"), reason="dockerd is not there (--docker)"),
+]
+
+
+def docker(*words: str, **more: bytes) -> str:
+    done = subprocess.run(["docker", *words], capture_output=True, check=False, **more)
+    assert done.returncode == 0, (words, done.stderr.decode(errors="replace"))
+    return done.stdout.decode().strip()
+
+
+@pytest.fixture(scope="module")
+def engine() -> Iterator[Path]:
+    """A docker daemon with an image of this machine's links; gives the file of its messages."""
+    log = DATA.with_suffix(".log")
+    options = ["--bridge=none", "--iptables=false", "--ip-forward=false", "--storage-driver=vfs"]
+    with log.open("wb") as output:
+        daemon = subprocess.Popen(
+            ["dockerd", *options, f"--data-root={DATA}"], stdout=output, stderr=output
+        )
+    try:
+        wait_for(lambda: not subprocess.run(["docker", "info"], capture_output=True).returncode)
+        docker("import", "-", IMAGE, input=image())
+        yield log
+    finally:
+        daemon.terminate()
+        daemon.wait(60)
+
+
+def image() -> bytes:
+    """An image with this machine's top level: what it links to comes from outside, mounted."""
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w") as tar:
+        for path in Path("/").iterdir():
+            if path.is_symlink() or path.is_dir():
+                tar.add(path, recursive=False)
+    return packed.getvalue()
+
+
+def wait_for(what: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + PATIENCE_S
+    while not what():
+        assert time.monotonic() < deadline, what
+        time.sleep(0.2)
+
+
+@contextlib.contextmanager
+def container(*options: str, threads: int) -> Iterator[None]:
+    """The server in a container that sees this machine's files."""
+    command = [sys.executable, str(ROOT / "scripts/make-model"), str(MODEL), "--size-mb", "24"]
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    quiet()
+    shared = [
+        word
+        for path in Path("/").iterdir()
+        if path.is_dir() and not path.is_symlink() and path.name not in NOT_SHARED
+        for word in ("--volume", f"{path}:{path}")
+    ]
+    serve = [str(ROOT / "scripts/llama-server"), "--model", str(MODEL), "--port", str(PORT)]
+    serve += ["--threads", str(threads)]
+    run = ["run", "--detach", "--name", NAME, "--network", "host", *shared, *options]
+    docker(*run, "--entrypoint", sys.executable, IMAGE, *serve)
+    try:
+        wait_for(answers)
+        yield
+    finally:
+        for name in docker("ps", "--all", "--format", "{{.Names}}").split():
+            docker("rm", "--force", name)
+
+
+def main_pid() -> int:
+    return int(inspected("{{.State.Pid}}"))
+
+
+def inspected(template: str) -> str:
+    return docker("inspect", "--format", template, NAME)
+
+
+def fixed(cause: str, folder: Path) -> Path:
+    """Record, run the fix that is emitted, record again; returns the script."""
+    before, after = folder / "before.arrow", folder / "after.arrow"
+    record(main_pid(), before, SECONDS, load=partial(asking, URL))
+    report = analyzed(before)
+    assert [finding["cause"] for finding in report["findings"]][:1] == [cause], report["verdict"]
+    fix = report["findings"][0]["fixes"][0]
+    assert fix["deployment"] == "docker", fix
+    script = fix_script(before, folder / "fix.sh")
+    run_script(script)
+    record(main_pid(), after, SECONDS, load=partial(asking, URL))
+    healthy = analyzed(after)
+    assert healthy["verdict"]["kind"] == "healthy", healthy["verdict"]
+    compared = json.loads(numatrace("compare", str(before), str(after), "--json").stdout)
+    assert compared["outcome"] == "as-predicted", compared
+    return script
+
+
+def run_script(script: Path, *options: str) -> None:
+    done = subprocess.run(
+        ["bash", str(script), *options], capture_output=True, text=True, cwd=script.parent
+    )
+    assert done.returncode == 0, (script.read_text(), done.stdout, done.stderr)
+    wait_for(answers)
+
+
+def cpuset() -> tuple[str, str]:
+    return inspected("{{.HostConfig.CpusetCpus}}"), inspected("{{.HostConfig.CpusetMems}}")
+
+
+@pytest.mark.usefixtures("engine")
+def test_a_container_on_one_node_with_memory_of_the_other_is_updated(tmp_path: Path) -> None:
+    with container("--cpuset-cpus=2-3", "--cpuset-mems=0", threads=2):
+        script = fixed("C5", tmp_path)
+        assert cpuset() == ("0-1", "0"), script.read_text()
+        run_script(script, "--undo")
+        assert cpuset() == ("2-3", "0")
+
+
+@pytest.mark.usefixtures("engine")
+def test_a_container_with_too_many_threads_for_a_node_is_made_again(tmp_path: Path) -> None:
+    with container("--cpuset-mems=0", threads=4):
+        old = inspected("{{.Id}}")
+        script = fixed("C5", tmp_path)
+        assert inspected("{{.Id}}") != old, script.read_text()
+        run_script(script, "--undo")
+        assert inspected("{{.Id}}") == old
