@@ -1,5 +1,6 @@
 """From a trace to a report: pure functions, no access to any machine."""
 
 from numatrace.analyze.assemble import analyze_batches, analyze_trace
+from numatrace.analyze.narrow import Narrow
 
-__all__ = ["analyze_batches", "analyze_trace"]
+__all__ = ["Narrow", "analyze_batches", "analyze_trace"]

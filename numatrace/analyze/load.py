@@ -20,6 +20,7 @@ from numatrace.analyze.rows import split
 from numatrace.analyze.samples.access import Access
 from numatrace.analyze.samples.rates import Rates
 from numatrace.analyze.threads.residency import Residency
+from numatrace.analyze.timeline import Timeline
 from numatrace.model.events import EVENTS
 
 if TYPE_CHECKING:
@@ -47,6 +48,7 @@ class Loaded:
     locator: Locator
     residency: Residency
     access: Access
+    timeline: Timeline
     faults: Faults = field(default_factory=Faults)
     places: Places = field(default_factory=Places)
     rates: Rates = field(default_factory=Rates)
@@ -100,7 +102,7 @@ def _survey(batches: Iterable[pa.RecordBatch]) -> Loaded:
     residency = Residency(phases)
     tensors = documents.tensors.values()
     locator = Locator(ModelFiles(tensors), NamedMemory(tensors))
-    return Loaded(documents, phases, locator, residency, Access(residency))
+    return Loaded(documents, phases, locator, residency, Access(residency), Timeline(phases))
 
 
 def _take(loaded: Loaded, rows: dict[str, Rows]) -> None:
@@ -111,6 +113,7 @@ def _take(loaded: Loaded, rows: dict[str, Rows]) -> None:
         if kind in ("tensor_at", "buffer"):
             loaded.named += _sound(part)
     loaded.residency.take(rows)
+    loaded.timeline.take(rows)
     loaded.places.take(rows.get("place"), rows.get("unmap"))
     loaded.rates.take(rows.get("rate"))
     places = _locate(loaded.locator, rows)

@@ -195,11 +195,17 @@ def policy_nodes(policy: str) -> tuple[int, ...]:
         return ()
 
 
-def find_server(loaded: Loaded, regions: Regions) -> tuple[Process | None, str]:
+def find_server(
+    loaded: Loaded, regions: Regions, pid: int | None = None
+) -> tuple[Process | None, str]:
     """Return the process that the report is about, and why it is that one.
 
-    Without a process that serves a model it is the one with the most CPU time.
+    Without a process that serves a model it is the one with the most CPU time. With `pid` it is
+    that one.
     """
+    if pid is not None:
+        asked = loaded.documents.processes.get(pid) or Process(pid, 0, "")
+        return asked, f"pid {pid}, as asked for"
     processes = tuple(process for _, process in sorted(loaded.documents.processes.items()))
     mapped: dict[int, int] = {}
     for region in regions.regions:

@@ -16,11 +16,14 @@ from numatrace.cli.output import (
     LEAST_WIDTH,
     check_output,
     encodable,
+    shows_blocks,
+    terminal_height,
     terminal_width,
     write_output,
     wrote,
 )
 from numatrace.model.errors import UsageError
+from numatrace.model.measured import PHASES
 from numatrace.model.text import printable
 from numatrace.model.units import format_bytes
 
@@ -28,6 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from numatrace.model.report import Report
+    from numatrace.render.options import By
 
 PATIENCE_S = 1.0
 """Analysis that takes longer says that it is at work."""
@@ -40,8 +44,11 @@ failed, or when there is no fix for --fix-script; 2 for a wrong call.
 Examples:
   numatrace analyze                            the trace.arrow in this folder
   numatrace analyze slow.arrow --top 40        more rows in every list
+  numatrace analyze slow.arrow --by layer      one table: every layer
+  numatrace analyze slow.arrow --phase decode  CPU time and reads of that
   numatrace analyze slow.arrow --tensors       every tensor of the model, too
   numatrace analyze slow.arrow -o report.txt
+  numatrace analyze slow.arrow --html report.html
   numatrace analyze slow.arrow --fix-script fix.sh && ./fix.sh --check
   numatrace analyze slow.arrow --json | jq .verdict
 
@@ -49,9 +56,24 @@ The fields of --json: numatrace guide json
 """
 
 
+def complete_format(_ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[str]:
+    """Return the names of formats that begin so, for the shell."""
+    from numatrace.cli.plugins import formats
+
+    return [name for name in formats() if name.startswith(incomplete)]
+
+
 @click.command(epilog=EPILOG)
 @click.argument("trace", type=click.Path(path_type=Path), default=Path("trace.arrow"))
 @click.option("--json", "as_json", is_flag=True, help="Print all of it as one JSON document.")
+@click.option(
+    "--format",
+    "format_name",
+    metavar="NAME",
+    shell_complete=complete_format,
+    help="text (the default), json, html, or a format of another package.",
+)
+@click.option("--no-plugins", is_flag=True, help="Leave out causes and formats of other packages.")
 @click.option(
     "-o",
     "--output",
@@ -65,7 +87,13 @@ The fields of --json: numatrace guide json
     metavar="FILE",
     help="Also write the first fix as a shell script, to look at and to run.",
 )
-@click.option("--force", is_flag=True, help="Overwrite the output and the fix script.")
+@click.option(
+    "--html",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Also write the report as one HTML page, for a browser; it needs no network.",
+)
+@click.option("--force", is_flag=True, help="Overwrite the files that are written.")
 @click.option(
     "--top",
     type=click.IntRange(1),
@@ -73,6 +101,19 @@ The fields of --json: numatrace guide json
     help="Rows of every list; 10 by default, and all tensors.",
 )
 @click.option("--tensors", is_flag=True, help="List tensors, too, not only layers.")
+@click.option(
+    "--by",
+    type=click.Choice(["thread", "slot", "layer", "tensor", "node", "phase"]),
+    help="Show the verdict and one table, of these; of the text only.",
+)
+@click.option(
+    "--phase",
+    type=click.Choice(PHASES),
+    help="Restrict CPU time and reads to one phase; verdict and fix stay those of the whole.",
+)
+@click.option(
+    "--pid", type=click.IntRange(1), metavar="PID", help="Judge this process, and show no other."
+)
 @click.option(
     "--width",
     type=click.IntRange(LEAST_WIDTH, 1000),
@@ -82,11 +123,17 @@ The fields of --json: numatrace guide json
 def analyze(
     trace: Path,
     as_json: bool,
+    format_name: str | None,
+    no_plugins: bool,
     output: Path | None,
     fix_script: Path | None,
+    html: Path | None,
     force: bool,
     top: int | None,
     tensors: bool,
+    by: By | None,
+    phase: str | None,
+    pid: int | None,
     width: int | None,
 ) -> int:
     """Say which threads wait on remote memory, why, and what ends it.
@@ -94,31 +141,56 @@ def analyze(
     TRACE is a file that numatrace record wrote, trace.arrow by default. It is read on any machine,
     and nothing is changed.
     """
-    from numatrace.render import RENDERERS, RenderOptions
+    from numatrace.cli import plugins
+    from numatrace.render import RenderOptions
 
-    for place, name in ((output, "-o"), (fix_script, "--fix-script")):
-        if place is not None:
-            check_output(place, trace, force=force, option=name)
-    if output is not None and output == fix_script:
-        what, why = f"cannot write {output}", "both the report and the script are to go there"
-        raise UsageError(what, why, "choose another file for one of them")
-    report = read_report(trace)
+    check_outputs(trace, {"-o": output, "--fix-script": fix_script, "--html": html}, force=force)
+    name = format_of(as_json, format_name)
+    render, ours = plugins.renderer(name, others=not no_plugins)
+    report = read_report(trace, others=not no_plugins, pid=pid, phase=phase)
     terminal = output is None and sys.stdout.isatty()
     options = RenderOptions(
         width=width or terminal_width(terminal=terminal),
         top=top,
         tensors=tensors,
         colour=terminal and not os.environ.get("NO_COLOR"),
+        height=terminal_height() if terminal else None,
+        by=by,
+        ascii=output is None and not shows_blocks(),
     )
-    text = RENDERERS["json" if as_json else "text"](report, options)
+    text = render(report, options)
     if output is None:
+        text = text if ours or not terminal else plugins.without_controls(text)
         click.echo(encodable(text), nl=False, color=options.colour)
     else:
         write_output(output, text, force=force)
         wrote(output)
+    if html is not None:
+        write_page(html, report, force=force)
     if fix_script is not None:
         write_script(fix_script, report, force=force)
     return 0
+
+
+def check_outputs(trace: Path, places: dict[str, Path | None], *, force: bool) -> None:
+    """Raise UsageError unless all files, by option, may be written: each another one."""
+    taken: dict[Path, str] = {}
+    for option, place in places.items():
+        if place is None:
+            continue
+        check_output(place, trace, force=force, option=option)
+        if place in taken:
+            what, why = f"cannot write {place}", f"both {taken[place]} and {option} name it"
+            raise UsageError(what, why, "choose another file for one of them")
+        taken[place] = option
+
+
+def write_page(place: Path, report: Report, *, force: bool) -> None:
+    """Write the report as an HTML page; what is said of it goes to standard error."""
+    from numatrace.render import RENDERERS, RenderOptions
+
+    write_output(place, RENDERERS["html"](report, RenderOptions()), force=force)
+    click.echo(f"wrote {printable(str(place))}: open it in a browser", err=True)
 
 
 def write_script(place: Path, report: Report, *, force: bool) -> None:
@@ -134,16 +206,35 @@ def write_script(place: Path, report: Report, *, force: bool) -> None:
     click.echo(f"wrote {shown}: look at it, then run it with --check", err=True)
 
 
-def read_report(path: Path) -> Report:
-    """Analyze a trace. Raises TraceError where it cannot be read at all."""
+def format_of(as_json: bool, format_name: str | None) -> str:
+    """Return the name of the format that was asked for. Raises UsageError for two of them."""
+    if as_json and format_name not in (None, "json"):
+        what, why = "two formats", f"--json and --format {format_name} cannot both be printed"
+        raise UsageError(what, why, "leave out one of them")
+    return format_name or ("json" if as_json else "text")
+
+
+def read_report(
+    path: Path, *, others: bool = False, pid: int | None = None, phase: str | None = None
+) -> Report:
+    """Analyze a trace. Raises TraceError where it cannot be read at all.
+
+    With `others`, causes of other packages are judged, too; one that fails is told of. With `pid`
+    or `phase` the report is of that only; UsageError where the trace has no such one.
+    """
     # Arrow takes a third of a second to import: a wrong call should be told at once.
-    from numatrace.analyze import analyze_trace
+    from numatrace.analyze import Narrow, analyze_trace
+    from numatrace.cli.plugins import Causes, causes, silenced
     from numatrace.trace.reader import Trace
 
     with Trace.open(path) as trace:
         about = f"analyzing {printable(path.name, 30)}, {format_bytes(trace.size_bytes)}"
-        with _busy_line(about):
-            return analyze_trace(trace)
+        known = causes() if others else Causes()
+        with _busy_line(about), silenced():
+            report = analyze_trace(trace, known.taken, Narrow(pid, phase))
+    for problem in known.all_problems():
+        click.echo(f"numatrace: left out: {problem}", err=True)
+    return report
 
 
 @contextmanager

@@ -14,6 +14,8 @@ from numatrace.cli.output import (
     LEAST_WIDTH,
     check_output,
     encodable,
+    shows_blocks,
+    terminal_height,
     terminal_width,
     write_output,
     wrote,
@@ -128,6 +130,8 @@ def _put(
         width=width or terminal_width(terminal=terminal),
         top=top,
         colour=terminal and not as_json and not os.environ.get("NO_COLOR"),
+        height=terminal_height() if terminal else None,
+        ascii=output is None and not shows_blocks(),
     )
     text = comparison_json(found) if as_json else comparison_text(found, options)
     if output is None:

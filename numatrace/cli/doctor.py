@@ -55,20 +55,48 @@ def doctor(ctx: click.Context, as_json: bool) -> None:
 
     found = examine()
     works = recording_works(found)
+    found.append(check_plugins())
     color = False if os.environ.get("NO_COLOR") else None
     text = document(found, works) if as_json else "\n".join(lines(found, works))
     click.echo(encodable(text), color=color)
     ctx.exit(0 if works else 1)
 
 
+def check_plugins() -> Capability:
+    """Whether all causes and renderers of other packages can be used; imports them."""
+    from numatrace.cli.plugins import described_plugins
+    from numatrace.record.checks.capability import Capability, one_line
+
+    known = list(described_plugins())
+    good = [name for name, problem in known if not problem]
+    bad = [f"{name}: {problem}" for name, problem in known if problem]
+    value = one_line(f"{len(good)}: {', '.join(good)}" if good else "none" if not bad else "0")
+    if not bad:
+        return Capability("plugins", "plugins", "yes", value)
+    return Capability(
+        "plugins",
+        "plugins",
+        "degraded",
+        value,
+        lost="nothing of a recording; analysis goes without the causes and formats that fail",
+        why=one_line("; ".join(bad), 100 * len(bad)),
+        todo="Update or remove the packages named here",
+    )
+
+
 def document(found: list[Capability], works: bool) -> str:
-    """Return what was found as JSON: `recording_works`, `verdict` and the `checks`."""
+    """Return what was found as JSON: `recording_works`, `verdict` and the `checks`.
+
+    `todo` of a check is a command where `todo_is_command`, else a step in words; both are those of
+    the `distribution`.
+    """
     return json.dumps(
         {
             "numatrace": __version__,
+            "distribution": _distribution(),
             "recording_works": works,
             "verdict": verdict(found, works),
-            "checks": [asdict(one) for one in found],
+            "checks": [asdict(one) | {"todo_is_command": one.todo_is_command} for one in found],
         },
         indent=2,
     )
@@ -77,7 +105,9 @@ def document(found: list[Capability], works: bool) -> str:
 def lines(found: list[Capability], works: bool) -> Iterator[str]:
     """Yield the report line by line: a line for each check, and the reasons below a no."""
     marks = MARKS if utf8_terminal() else PLAIN_MARKS
-    yield f"numatrace {__version__}: what works on this machine"
+    yield from _wrapped(
+        f"numatrace {__version__}: what works on this machine ({_distribution()})", WIDTH
+    )
     yield ""
     shown: set[str] = set()
     for one in found:
@@ -87,6 +117,12 @@ def lines(found: list[Capability], works: bool) -> Iterator[str]:
         shown.add(one.todo)
     yield ""
     yield from textwrap.wrap(verdict(found, works), WIDTH)
+
+
+def _distribution() -> str:
+    from numatrace.record.machine.distribution import read_distribution
+
+    return read_distribution().name
 
 
 def _headline(one: Capability, marks: dict[str, str]) -> Iterator[str]:

@@ -16,8 +16,13 @@ Examples:
 """
 
 
+def complete_topic(_ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[str]:
+    """Return the names of pages that begin so, for the shell."""
+    return [name for name in _pages() if name.startswith(incomplete)]
+
+
 @click.command(epilog=EPILOG)
-@click.argument("topic", required=False)
+@click.argument("topic", required=False, shell_complete=complete_topic)
 def guide(topic: str | None) -> None:
     """Show a page of the guide, or list the pages."""
     pages = _pages()

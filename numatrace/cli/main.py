@@ -16,9 +16,12 @@ from numatrace.model.text import printable
 COMMANDS = {
     "record": "Record a running server, or a command, into a trace file.",
     "analyze": "Say which threads wait on remote memory, why, and what ends it.",
+    "watch": "Look at a running server live: threads, nodes, remote share.",
     "compare": "Say what changed between two recordings, and if the fix worked.",
+    "export": "Write a trace for Perfetto, polars, duckdb, jq or a spreadsheet.",
     "doctor": "Say what works on this machine, and what to do about the rest.",
     "guide": "Show a page of the guide.",
+    "completion": "Print the script that completes words in bash, zsh or fish.",
 }
 """Each verb lives in the module of its name, imported when it is called: `--help` is quick."""
 

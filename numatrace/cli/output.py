@@ -29,6 +29,16 @@ def terminal_width(*, terminal: bool) -> int:
     return min(max(columns, LEAST_WIDTH), MOST_WIDTH)
 
 
+def terminal_height() -> int:
+    """Lines of the terminal."""
+    return shutil.get_terminal_size((LEAST_WIDTH, 24)).lines
+
+
+def shows_blocks() -> bool:
+    """Whether the encoding of standard output has the characters that bars are made of."""
+    return encodable("█▏▁·") == "█▏▁·"
+
+
 def check_output(output: Path, trace: Path, *, force: bool, option: str = "-o") -> None:
     """Raise UsageError unless a report may be written there; never over the trace itself.
 

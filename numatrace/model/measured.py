@@ -12,6 +12,9 @@ Source = Literal["hardware sample", "operand sample", "placement", "counter", "m
 """Where a figure comes from: `placement` is `move_pages(2)` in query mode, `counter` a kernel
 counter or an exact BPF sum, `event` a traced event, `model` a computation from other figures."""
 
+PHASES = ("load", "prompt", "decode", "compute", "idle")
+"""What a server does; `compute` is a prompt or decoding where these are not told apart."""
+
 Rung = Literal["hardware sample", "operand sample", "placement"]
 """What the remote shares rest on, the most exact first."""
 
@@ -144,3 +147,53 @@ class ReadView:
     samples: Annotated[int, "samples"]
     time_ns: Annotated[int, "CPU time that they stand for [ns]"]
     lost_ns: Annotated[int, "of it, time lost because it was remote [ns]"]
+
+
+@dataclass(frozen=True, slots=True)
+class GridView:
+    """A cell of the map of threads by layers and regions: what a thread read of one, but loading.
+
+    Beyond a number of cells, the smallest are one of thread 0.
+    """
+
+    tgid: Annotated[int, "process id; 0 for the rest"]
+    tid: Annotated[int, "thread or worker slot, as in `threads`; 0 for the rest"]
+    region: Annotated[str, "label of the region, as in `regions`"]
+    path: Annotated[str, "model or other file; empty for other private memory"]
+    layer: Annotated[int | None, "number of the layer; null outside of the layers"]
+    samples: Annotated[int, "samples"]
+    read_ns: ReadNs = 0
+    remote_share: RemoteShare = None
+    lost_ns: LostNs = 0
+
+
+@dataclass(frozen=True, slots=True)
+class NodeSteps:
+    """CPU time on one node, step by step."""
+
+    node: Annotated[int, "number of the node"]
+    oncpu_ns: Annotated[tuple[int, ...], "CPU time in every step [ns]"]
+
+
+@dataclass(frozen=True, slots=True)
+class ShareSpan:
+    """The remote share of reads in a span that is long enough to have samples for it."""
+
+    start_ns: Annotated[int, "where it begins, from the first event [ns]"]
+    end_ns: Annotated[int, "where it ends [ns]"]
+    remote_share: Annotated[Figure | None, "remote share of its reads; null if too few samples"]
+
+
+@dataclass(frozen=True, slots=True)
+class TimelineView:
+    """What the server did when, or all processes where there is none; in equal steps of time."""
+
+    step_ns: Annotated[int, "length of a step [ns]; the first one begins at the first event"]
+    phases: Annotated[tuple[str, ...], "phase in the middle of every step, as in `phases`"]
+    nodes: Annotated[tuple[NodeSteps, ...], "CPU time by node"]
+    source: Annotated[
+        Source, "of the CPU time: samples; or `counter`, spread evenly between two readings"
+    ]
+    moves: Annotated[tuple[int, ...], "times a thread began to run on another node, by step"]
+    faults: Annotated[tuple[int, ...], "page faults by step, estimated from the sampled ones"]
+    shares: Annotated[tuple[ShareSpan, ...], "remote share of reads, in order of time"]

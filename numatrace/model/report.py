@@ -24,14 +24,19 @@ from numatrace.model.measured import (
     AccessView,
     CostView,
     Figure,
+    GridView,
+    NodeSteps,
     PhaseView,
     RateView,
     RatioView,
     ReadView,
+    ShareSpan,
     Source,
+    TimelineView,
     TimeView,
 )
 from numatrace.model.views import (
+    FilterView,
     LayerView,
     LossView,
     MachineView,
@@ -87,6 +92,11 @@ class Report:
     plans: Annotated[tuple[PlanView, ...], "placements that were weighed, the best first"] = ()
     corrections: Annotated[tuple[str, ...], "what circulating advice gets wrong here, and why"] = ()
     server: Annotated[ServerView | None, "the server that the verdict is about"] = None
+    filters: Annotated[FilterView | None, "what it was restricted to; null for nothing"] = None
+    grid: Annotated[
+        tuple[GridView, ...], "threads by layers and regions, by falling time lost"
+    ] = ()
+    timeline: Annotated[TimelineView | None, "what happened when; null without events"] = None
     schema_version: Annotated[int, "version of this document"] = field(default=REPORT_VERSION)
 
     def to_json(self) -> dict[str, object]:
@@ -109,6 +119,7 @@ TYPES: tuple[type, ...] = (
     NodeView,
     ProcessView,
     ServerView,
+    FilterView,
     ThreadView,
     RegionView,
     LayerView,
@@ -121,6 +132,10 @@ TYPES: tuple[type, ...] = (
     RatioView,
     PhaseView,
     ReadView,
+    GridView,
+    TimelineView,
+    NodeSteps,
+    ShareSpan,
     LossView,
     Provenance,
 )

@@ -67,6 +67,16 @@ class ProcessView:
 
 
 @dataclass(frozen=True, slots=True)
+class FilterView:
+    """What a report was restricted to, and what that left out of it."""
+
+    pid: Annotated[int | None, "process that it is about; null for all"]
+    phase: Annotated[str | None, "phase that it is restricted to, as in `phases`; null for all"]
+    left_out: Annotated[tuple[str, ...], "what is not in this report because of that"]
+    whole: Annotated[tuple[str, ...], "what is that of all processes or phases all the same"]
+
+
+@dataclass(frozen=True, slots=True)
 class ServerView:
     """The inference server in the figures that the verdict rests on."""
 

@@ -8,7 +8,10 @@ from numatrace.model.errors import CapabilityError
 from numatrace.record.checks.bcc import check_bcc, check_libbcc
 from numatrace.record.checks.bpf import check_bpf, check_ring_buffer
 from numatrace.record.checks.capability import Capability, Check, Host
+from numatrace.record.checks.container import check_container
+from numatrace.record.checks.hardware import check_bandwidth, check_latencies, check_pmu
 from numatrace.record.checks.privileges import check_pid_namespace, check_privileges
+from numatrace.record.checks.settings import check_limits, check_sample_rate
 from numatrace.record.checks.system import (
     check_architecture,
     check_balancing,
@@ -16,7 +19,7 @@ from numatrace.record.checks.system import (
     check_nodes,
     check_python,
 )
-from numatrace.record.checks.tools import check_fix_tools, check_perf, check_placement, check_pmu
+from numatrace.record.checks.tools import check_fix_tools, check_perf, check_placement
 from numatrace.record.checks.tracefs import check_tracefs, check_tracepoints
 
 REQUIRED: tuple[Check, ...] = (
@@ -36,7 +39,9 @@ CHECKS: tuple[Check, ...] = (
     check_architecture,
     check_python,
     check_privileges,
+    check_container,
     check_pid_namespace,
+    check_limits,
     check_bcc,
     check_libbcc,
     check_tracefs,
@@ -46,8 +51,11 @@ CHECKS: tuple[Check, ...] = (
     check_placement,
     check_nodes,
     check_balancing,
+    check_latencies,
     check_perf,
     check_pmu,
+    check_sample_rate,
+    check_bandwidth,
     check_fix_tools,
 )
 """Everything that `doctor` looks at before it fires at the probes, in the order it is shown."""

@@ -45,7 +45,9 @@ HURRY_ABOVE = 1 / 8
 class Session:
     """Follows the targets until told to stop: `start`, then `run`, then `finish`."""
 
-    def __init__(self, options: Options, loading: Loading | None = None) -> None:
+    def __init__(
+        self, options: Options, loading: Loading | None = None, writer: TraceWriter | None = None
+    ) -> None:
         self.options = options
         self.began = self.ended = 0.0
         self.startup_cpu_s = self.recording_cpu_s = 0.0
@@ -56,9 +58,7 @@ class Session:
         self._fresh: set[int] = set()
         loading = Loading(options.plan()) if loading is None else loading
         try:
-            self.writer = TraceWriter.create(
-                options.output, force=options.force, owner=sudo_owner(os.environ)
-            )
+            self.writer = writer if writer is not None else create_writer(options)
         except BaseException:
             loading.cancel()
             raise
@@ -121,12 +121,17 @@ class Session:
         self.writer.flush()
         self.writer.publish()
 
-    def run(self, on_status: Callable[[Status], None]) -> None:
-        """Record until `stop` is called, the time is up, or the targets are gone."""
+    def run(
+        self, on_status: Callable[[Status], None], wait: Callable[[float], None] = time.sleep
+    ) -> None:
+        """Record until `stop` is called, the time is up, or the targets are gone.
+
+        `wait` is called with the seconds until the next look; it may return early.
+        """
         next_tick = time.monotonic() + self.options.interval_s
         with frozen():
             while not self.stop_reason:
-                time.sleep(self._pause_s(next_tick))
+                wait(self._pause_s(next_tick))
                 self.look()
                 if time.monotonic() >= next_tick:
                     self.tick()
@@ -290,6 +295,11 @@ def frozen() -> Iterator[None]:
         yield
     finally:
         gc.unfreeze()
+
+
+def create_writer(options: Options) -> TraceWriter:
+    """Create the trace file that the options name; raises UsageError and TraceError."""
+    return TraceWriter.create(options.output, force=options.force, owner=sudo_owner(os.environ))
 
 
 def recorder_cpu_s() -> float:

@@ -6,9 +6,12 @@ from collections import Counter, defaultdict
 from typing import TYPE_CHECKING
 
 from numatrace.model.units import format_count, format_ns
-from numatrace.render.layout import INDENT, Column, bullets, heading, paint, paragraph, table
+from numatrace.render.bars import Heat
+from numatrace.render.layout import INDENT, bullets, heading, paint, paragraph
+from numatrace.render.options import DEFAULT_TOP
 from numatrace.render.processes import by_process
 from numatrace.render.split import NOTHING, Split, count_cell, share_cell_of
+from numatrace.render.tables import Column, table
 from numatrace.render.width import clean, clip_middle
 
 if TYPE_CHECKING:
@@ -21,6 +24,8 @@ if TYPE_CHECKING:
 
 SHARE_REGIONS = 4
 """Regions that fit beside one another, each with an interval."""
+TRIFLE = 0.01
+"""Threads with less than this share of the CPU time are only counted, unless asked for."""
 LETTERS = "ABCD"
 LIMITS_SHOWN = 3
 ALL_MEASURED = "Measured; in brackets 95 % intervals."
@@ -38,13 +43,13 @@ def threads(report: Report, options: RenderOptions) -> list[str]:
     """Return the threads with the most CPU time: where they ran, moves and faults."""
     if not report.threads:
         return []
-    shown, rest = report.threads[: options.rows], report.threads[options.rows :]
-    split = Split(report, (thread.oncpu_ns for thread in report.threads))
+    count = options.rows if options.top is not None else _busy(report)
+    shown, rest = report.threads[:count], report.threads[count:]
+    split = Split(report, (thread.oncpu_ns for thread in report.threads), "work")
     lines = [heading("Threads: where they ran", options)]
     for title, group, alone in by_process(shown, report):
         lines += ["", *(paragraph(title, options) if title else [])]
-        rows = [_thread(thread, split, alone=alone) for thread in group]
-        lines += table(_thread_heads(split, alone=alone), rows, options)
+        lines += _thread_table(group, split, report, options, alone=alone)
     if rest:
         time = format_ns(sum(sum(thread.oncpu_ns.values()) for thread in rest))
         more = format_count(len(rest), "more thread")
@@ -74,20 +79,39 @@ def shares(report: Report, options: RenderOptions) -> list[str]:
     return lines
 
 
-def _thread_heads(split: Split, *, alone: bool) -> list[Column]:
-    first = [Column("thread")] if alone else [Column("pid"), Column("thread")]
-    role = [Column("role", right=False)] if alone else []
-    heads = [*first, Column("name", right=False, least=6), *role, Column("CPU time")]
-    return [*heads, *split.heads, Column("moves"), Column("faults")]
+def _busy(report: Report) -> int:
+    """Return how many threads have more than a trifle of the CPU time, within the usual rows."""
+    times = [sum(thread.oncpu_ns.values()) for thread in report.threads[:DEFAULT_TOP]]
+    least = TRIFLE * sum(times)
+    return max(1, sum(1 for ns in times if ns > least))
 
 
-def _thread(thread: ThreadView, split: Split, *, alone: bool) -> list[str]:
+def _thread_table(
+    group: Sequence[ThreadView],
+    split: Split,
+    report: Report,
+    options: RenderOptions,
+    *,
+    alone: bool,
+) -> list[str]:
+    """Return threads as a table; without their names where all have that of their process."""
+    names = {process.tgid: process.name for process in report.processes}
+    named = not alone or any(thread.comm != names.get(thread.tgid) for thread in group)
+    heads = [Column("thread")] if alone else [Column("pid"), Column("thread")]
+    heads += [Column("name", right=False, least=6)] if named else []
+    heads += [Column("role", right=False)] if alone else []
+    heads += [Column("CPU time"), *split.heads, Column("moves"), Column("faults")]
+    rows = [_thread(thread, split, alone=alone, named=named) for thread in group]
+    return table(heads, rows, options)
+
+
+def _thread(thread: ThreadView, split: Split, *, alone: bool, named: bool) -> list[str]:
     first = [str(thread.tid)] if alone else [str(thread.tgid), str(thread.tid)]
-    role = role_name(thread)
     moves = count_cell(thread.moves)
     if thread.balance_moves:
         moves += f" ({count_cell(thread.balance_moves)})"
-    cells = [*first, thread.comm or NOTHING, *([role] if alone else [])]
+    cells = [*first, *([thread.comm or NOTHING] if named else [])]
+    cells += [role_name(thread)] if alone else []
     cells += [format_ns(sum(thread.oncpu_ns.values())), *split.cells(thread.oncpu_ns)]
     return [*cells, moves, count_cell(thread.faults)]
 
@@ -160,5 +184,7 @@ def _legend(letter: str, label: str, options: RenderOptions) -> str:
 
 
 def _share(share: Figure | None, *, mark: bool) -> str:
-    model = share is not None and share.source == "model"
-    return ("~" if mark and model else "") + share_cell_of(share)
+    if share is None:
+        return share_cell_of(None)
+    text = ("~" if mark and share.source == "model" else "") + share_cell_of(share)
+    return Heat(text, share.value, "loss")

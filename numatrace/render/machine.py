@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 
 from numatrace.model.cpulist import format_cpulist
 from numatrace.model.units import format_bytes, format_count, format_ns
-from numatrace.render.layout import INDENT, Column, heading, paint, paragraph, table
+from numatrace.render.layout import INDENT, heading, paint, paragraph
 from numatrace.render.split import NOTHING, in_words
+from numatrace.render.tables import Column, table
 from numatrace.render.width import clean, clip
 
 if TYPE_CHECKING:

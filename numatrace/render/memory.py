@@ -6,10 +6,12 @@ from itertools import groupby
 from typing import TYPE_CHECKING
 
 from numatrace.model.units import format_bytes, format_count
-from numatrace.render.layout import INDENT, Column, bullets, heading, paint, paragraph, table
+from numatrace.render.layermap import layer_map
+from numatrace.render.layout import INDENT, bullets, heading, paint, paragraph
 from numatrace.render.processes import by_process
 from numatrace.render.ranges import ranges
 from numatrace.render.split import NOTHING, Split, count_cell
+from numatrace.render.tables import Column, table
 from numatrace.render.width import clean, clip_middle
 
 if TYPE_CHECKING:
@@ -23,6 +25,8 @@ if TYPE_CHECKING:
 PRIVATE = "anonymous weights, KV cache or compute buffers (private)"
 RANGES = 20
 """Ranges of layers that are shown of a file; no model's layers lie in more than a few."""
+WHOLE = 2
+"""Ranges that need no map: the layers, and what is in none of them."""
 CHANGES_SHOWN = 3
 
 
@@ -60,8 +64,11 @@ def layers(report: Report, options: RenderOptions) -> list[str]:
     absent = any(layer.absent_bytes for layer in report.layers)
     heads += [Column("not in memory")] if absent else []
     for (_, path), group in groupby(report.layers, key=lambda layer: (layer.tgid, layer.path)):
-        found = ranges(list(group))
+        every = list(group)
+        found = ranges(every)
         lines += ["", *_path(path, options)]
+        if len(found) > WHOLE:
+            lines += [*layer_map(every, split.nodes, options), ""]
         rows = [_range(each, split, absent=absent) for each in found[:RANGES]]
         lines += table(heads, rows, options)
         if len(found) > RANGES:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from numatrace.model.units import format_bytes, format_count, format_ns, format_share
-from numatrace.render.layout import Column, bullets, heading, paragraph, table
+from numatrace.render.layout import bullets, heading, paragraph
+from numatrace.render.tables import Column, table
 from numatrace.render.width import clean, clip_middle
 
 if TYPE_CHECKING:
@@ -22,15 +23,18 @@ MEANING: dict[Source, str] = {
     "hardware sample": "memory accesses that the CPU sampled",
     "operand sample": "memory accesses worked out from sampled instructions",
 }
+HINT = (
+    "More rows: --top N. One table: --by thread, slot, layer, tensor, node or phase. One phase or"
+    " process: --phase, --pid. Tensors, too: --tensors. All of it for programs: --json."
+)
+HINT_ONE = "The whole report: without --by."
 ENDINGS = {"interrupted": "interrupted", "time": "its time was up", "targets": "no target was left"}
 
 
 def origins(report: Report, options: RenderOptions) -> list[str]:
     """Return sources, intervals, the account of all events, problems and omissions."""
     provenance = report.provenance
-    lines = [heading("Where the numbers come from", options), ""]
-    lines += paragraph(_recording(provenance), options)
-    lines += bullets((f"{each}: {MEANING[each]}" for each in provenance.sources), options)
+    lines = _sources(report, options)
     lines += bullets(_intervals(report.regions, options), options)
     lines += _account(report, options)
     for title, texts in (
@@ -39,8 +43,23 @@ def origins(report: Report, options: RenderOptions) -> list[str]:
     ):
         if texts:
             lines += ["", *paragraph(f"{title}:", options), *bullets(texts, options)]
-    hint = "More rows: --top N. Tensors, too: --tensors. All of it for programs: --json."
-    return [*lines, "", *paragraph(hint, options)]
+    return [*lines, "", *paragraph(HINT, options)]
+
+
+def sources(report: Report, options: RenderOptions) -> list[str]:
+    """Return the sources, and what is damaged; the account and the rest are left out."""
+    lines = _sources(report, options)
+    if report.provenance.problems:
+        lines += ["", *paragraph("Damaged or missing:", options)]
+        lines += bullets(report.provenance.problems, options)
+    return [*lines, "", *paragraph(f"{HINT_ONE} {HINT}", options)]
+
+
+def _sources(report: Report, options: RenderOptions) -> list[str]:
+    provenance = report.provenance
+    lines = [heading("Where the numbers come from", options), ""]
+    lines += paragraph(_recording(provenance), options)
+    return lines + bullets((f"{each}: {MEANING[each]}" for each in provenance.sources), options)
 
 
 def _recording(provenance: Provenance) -> str:

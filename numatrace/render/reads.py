@@ -6,9 +6,11 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from numatrace.model.units import format_ns
 from numatrace.render.activity import role_name
-from numatrace.render.layout import Column, heading, paint, paragraph, table
+from numatrace.render.bars import Heat
+from numatrace.render.layout import heading, paint, paragraph
 from numatrace.render.sampling import sampling, source
 from numatrace.render.split import NOTHING, count_cell, share_cell_of
+from numatrace.render.tables import Column, table
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -19,6 +21,8 @@ if TYPE_CHECKING:
 
 WEIGHTS = ("weights", "repacked weights")
 TOO_FEW = "too few"
+MUCH = 0.2
+"""From this remote share on it is coloured as a loss."""
 UNNAMED = (
     "Large private memory counts as weights here: it has no name, and is read for longer than the"
     " weights that have one."
@@ -46,12 +50,7 @@ def reads(report: Report, options: RenderOptions) -> list[str]:
         text += f" {UNNAMED}" if access.unnamed_weights else ""
         lines += paragraph(text, options)
     if access.rung != "placement":
-        lines += _part(
-            "Threads and worker slots, by time lost to remote memory",
-            (Column("thread"), Column("name", right=False, least=8), Column("role", right=False)),
-            _threads(report),
-            options,
-        )
+        lines += thread_reads(report, options)
         what = Column("layer or region", right=False, least=16)
         lines += _part("What they read, by time lost", (what,), _memory(report), options)
         lines += _hot(report.hot, options)
@@ -60,14 +59,27 @@ def reads(report: Report, options: RenderOptions) -> list[str]:
     return lines + (["", *facts] if facts else [])
 
 
+def thread_reads(report: Report, options: RenderOptions) -> list[str]:
+    """Return the server's threads by the time that they lose."""
+    heads = (Column("thread"), Column("name", right=False, least=8), Column("role", right=False))
+    title = "Threads and worker slots, by time lost to remote memory"
+    return _part(title, heads, _threads(report), options)
+
+
 def _part(
     title: str, heads: Sequence[Column], found: Iterable[_Line], options: RenderOptions
 ) -> list[str]:
     ordered = sorted(found, key=lambda line: (-line.lost_ns, -line.read_ns))
     shown, rest = ordered[: options.rows], ordered[options.rows :]
     columns = [*heads, Column("reading"), Column("remote"), Column("lost")]
+    most = max((line.lost_ns for line in shown), default=0)
     rows = [
-        [*line.cells, format_ns(line.read_ns), _remote(line.remote), _lost(line.lost_ns)]
+        [
+            *line.cells,
+            format_ns(line.read_ns),
+            remote_cell(line.remote),
+            lost_cell(line.lost_ns, most),
+        ]
         for line in shown
     ]
     lines = table(columns, rows, options)
@@ -106,7 +118,9 @@ def _memory(report: Report) -> Iterable[_Line]:
 def _hot(found: Sequence[ReadView], options: RenderOptions) -> list[str]:
     if not found:
         return []
-    heads = [Column("thread"), Column("reads", right=False, least=16), Column("from")]
+    shown = found[: options.few]
+    most = max(each.lost_ns for each in shown)
+    heads = [Column("thread"), Column("reads", right=False, least=26), Column("from")]
     heads += [Column("on"), Column("samples"), Column("reading"), Column("lost")]
     rows = [
         [
@@ -116,15 +130,16 @@ def _hot(found: Sequence[ReadView], options: RenderOptions) -> list[str]:
             f"node {each.cpu_node}",
             count_cell(each.samples),
             format_ns(each.time_ns),
-            _lost(each.lost_ns),
+            lost_cell(each.lost_ns, most),
         ]
-        for each in found[: options.rows]
+        for each in shown
     ]
     title = "The remote reads that cost most, from the memory of one node on CPUs of another:"
     return ["", *paragraph(title, options), *table(heads, rows, options)]
 
 
 def _phases(found: Sequence[PhaseView], options: RenderOptions) -> list[str]:
+    most = max((each.lost_ns for each in found), default=0)
     heads = [Column("phase", right=False), Column("duration"), Column("CPU time")]
     heads += [Column("samples"), Column("reading weights"), Column("remote"), Column("lost")]
     rows = [
@@ -134,8 +149,8 @@ def _phases(found: Sequence[PhaseView], options: RenderOptions) -> list[str]:
             format_ns(each.oncpu_ns),
             count_cell(each.samples),
             format_ns(each.read_ns) if each.read_ns else NOTHING,
-            _remote(each.remote_share) if each.read_ns else NOTHING,
-            _lost(each.lost_ns),
+            remote_cell(each.remote_share) if each.read_ns else NOTHING,
+            lost_cell(each.lost_ns, most),
         ]
         for each in found
     ]
@@ -153,9 +168,13 @@ def place_name(region: str, layer: int | None, *, weights: bool = False) -> str:
     return f"blk.{layer} of {region}"
 
 
-def _remote(share: Figure | None) -> str:
-    return TOO_FEW if share is None else share_cell_of(share)
+def remote_cell(share: Figure | None) -> str:
+    """Return a measured remote share, or that there are too few samples for one."""
+    if share is None:
+        return TOO_FEW
+    return Heat(share_cell_of(share), None, "loss" if share.value >= MUCH else "bar")
 
 
-def _lost(lost_ns: int) -> str:
-    return format_ns(lost_ns) if lost_ns else NOTHING
+def lost_cell(lost_ns: int, most_ns: int) -> str:
+    """Return time lost, with a bar against the most of its table."""
+    return Heat(format_ns(lost_ns), lost_ns / most_ns, "loss") if lost_ns > 0 < most_ns else NOTHING

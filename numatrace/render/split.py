@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from numatrace.model.cpulist import format_cpulist
 from numatrace.model.units import format_share
-from numatrace.render.layout import Column
+from numatrace.render.bars import Heat, strip
+from numatrace.render.tables import Column
 from numatrace.render.width import clip
 
 if TYPE_CHECKING:
@@ -16,6 +18,8 @@ if TYPE_CHECKING:
 
 NODE_COLUMNS = 3
 """Nodes that get a column each; more of them do not fit beside the other figures."""
+MAPPED_NODES = 16
+"""Nodes that have a character each where they have no column."""
 NAMED_NODES = 8
 """Nodes with the largest shares that a sentence names."""
 NOTHING = "-"
@@ -27,24 +31,40 @@ SCALES = ((10**18, "E"), (10**15, "P"), (10**12, "T"), (10**9, "G"), (10**6, "M"
 class Split:
     """How the shares on the nodes are shown, alike in all rows of a table."""
 
-    def __init__(self, report: Report, amounts: Iterable[Mapping[int, int]]) -> None:
-        """Take the machine's nodes, and others that the amounts name."""
+    def __init__(
+        self, report: Report, amounts: Iterable[Mapping[int, int]], style: str = "bar"
+    ) -> None:
+        """Take the machine's nodes, and others that the amounts name; the style of bars."""
+        self._style = style
         named = {node for each in amounts for node, amount in each.items() if amount}
         self.nodes = sorted({view.node for view in report.machine.nodes} | named)
 
     @property
     def heads(self) -> list[Column]:
-        """Columns for the nodes."""
-        if len(self.nodes) > NODE_COLUMNS:
-            return [Column("most on", right=False, least=18, cut=clip)]
-        return [Column(f"node {node}") for node in self.nodes]
+        """Columns for the nodes: one for each, or a map of all and the largest in words."""
+        if len(self.nodes) <= NODE_COLUMNS:
+            return [Column(f"node {node}") for node in self.nodes]
+        most = Column("most on", right=False, least=18, cut=clip)
+        if len(self.nodes) > MAPPED_NODES:
+            return [most]
+        names = clip(f"nodes {format_cpulist(self.nodes)}", MAPPED_NODES)
+        return [Column(names, right=False, spare=True), most]
 
     def cells(self, amounts: Mapping[int, int]) -> list[str]:
         """Return the shares of one row; dashes where there is nothing to share."""
         total = sum(amounts.values())
-        if len(self.nodes) > NODE_COLUMNS:
-            return [_most(amounts) if total else NOTHING]
-        return [share_cell(amounts.get(node, 0), total) for node in self.nodes]
+        if len(self.nodes) <= NODE_COLUMNS:
+            return [heat_cell(amounts.get(node, 0), total, self._style) for node in self.nodes]
+        most = _most(amounts) if total else NOTHING
+        if len(self.nodes) > MAPPED_NODES:
+            return [most]
+        shares = [amounts.get(node, 0) / total if total else 0.0 for node in self.nodes]
+        return [Heat(strip(shares), None, self._style), most]
+
+
+def heat_cell(part: int, total: int, style: str = "bar") -> str:
+    """Return a part of a total in per cent with a bar, or a dash for no total."""
+    return Heat(share_cell(part, total), part / total, style) if total else NOTHING
 
 
 def share_cell(part: int, total: int) -> str:

@@ -5,11 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from numatrace.render.activity import shares, threads
-from numatrace.render.answer import findings, remarks, verdict
+from numatrace.render.answer import findings, guides, remarks
+from numatrace.render.by import grouped
 from numatrace.render.fixes import fixes
+from numatrace.render.glance import in_short, verdict, verdict_only
+from numatrace.render.layout import put_together
 from numatrace.render.machine import machine, processes
 from numatrace.render.memory import layers, regions, tensors
-from numatrace.render.origins import origins
+from numatrace.render.origins import origins, sources
 from numatrace.render.reads import reads
 from numatrace.render.weighed import corrections, plans, ruled_out
 
@@ -23,21 +26,26 @@ SECTIONS: tuple[Callable[[Report, RenderOptions], list[str]], ...] = (
     verdict,
     findings,
     fixes,
+    threads,
+    layers,
+    regions,
+    tensors,
+    reads,
+    shares,
+    machine,
+    processes,
     plans,
+    guides,
     corrections,
     ruled_out,
     remarks,
-    machine,
-    processes,
-    threads,
-    reads,
-    regions,
-    layers,
-    tensors,
-    shares,
     origins,
 )
 """In the order of the report. Each returns its lines, or none when it has nothing to say."""
+
+
+ONE_TABLE = (verdict_only, grouped, sources)
+"""What is shown where one table was asked for."""
 
 
 def text_report(report: Report, options: RenderOptions) -> str:
@@ -45,5 +53,6 @@ def text_report(report: Report, options: RenderOptions) -> str:
 
     Without `colour` it has no control characters but newlines, whatever the trace holds.
     """
-    parts = (section(report, options) for section in SECTIONS)
-    return "\n\n".join("\n".join(lines) for lines in parts if lines) + "\n"
+    chosen = SECTIONS if options.by is None else ONE_TABLE
+    parts = [lines for section in chosen if (lines := section(report, options))]
+    return put_together(parts, in_short(report, options), options)

@@ -65,7 +65,7 @@ def corrections(report: Report, options: RenderOptions) -> list[str]:
 
 def _chosen(plan: PlanView, options: RenderOptions) -> list[str]:
     said = f"The fix ({plan.id}) is predicted to leave {_share(plan.remote_share)} of the reads of"
-    said += f" weights remote, at {_times(plan.speedup)} times today's speed."
+    said += f" weights remote, at {times(plan.speedup)} times today's speed."
     lines = paragraph(said, options)
     if plan.assumptions:
         lines += paragraph(f"That assumes: {'; '.join(plan.assumptions)}.", options)
@@ -76,15 +76,15 @@ def _table(shown: Sequence[PlanView], options: RenderOptions) -> list[str]:
     """Return a row for each plan; the reason runs on below its own column."""
     if not shown:
         return []
-    cells = [(clean(plan.id), _share(plan.remote_share), _times(plan.speedup)) for plan in shown]
+    cells = [(clean(plan.id), _share(plan.remote_share), times(plan.speedup)) for plan in shown]
     cells.insert(0, ("plan", "remote", "speed"))
     widths = [min(max(map(columns, column)), ID_COLUMNS) for column in zip(*cells, strict=True)]
     found = [_why(plan) for plan in shown]
     same = [SAME if why == before else why for before, why in pairwise(["", *found])]
     reasons = ["why not", *same]
     lines: list[str] = []
-    for (name, share, times), reason in zip(cells, reasons, strict=True):
-        numbers = f"{share:>{widths[1]}}  {times:>{widths[2]}}"
+    for (name, share, speed), reason in zip(cells, reasons, strict=True):
+        numbers = f"{share:>{widths[1]}}  {speed:>{widths[2]}}"
         first = f"{INDENT}{pad(clip(name, widths[0]), widths[0])}  {numbers}  "
         lines += paragraph(reason, options, first)
     return [paint(lines[0], "faint", options), *lines[1:]]
@@ -102,7 +102,7 @@ def _share(figure: Figure | None) -> str:
     return format_share(figure.value) if figure is not None else UNKNOWN
 
 
-def _times(figure: Figure | None) -> str:
+def times(figure: Figure | None) -> str:
     """Return a range of multiples: `1.1–1.8`."""
     if figure is None:
         return UNKNOWN

@@ -1,4 +1,8 @@
-"""Columns that text takes on a terminal, and text cut to a number of columns."""
+"""Columns that text takes on a terminal, and text cut to a number of columns.
+
+Not rich's: that measures by a version of Unicode that the environment may name, and some terminals
+draw more. It is what the tests compare with.
+"""
 
 from __future__ import annotations
 

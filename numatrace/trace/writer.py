@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
@@ -25,6 +26,9 @@ if TYPE_CHECKING:
 
 CODES = {event.kind: event.code for event in EVENT.values()}
 
+Tap = Callable[[str, "Mapping[str, Any]", int], None]
+"""Is shown the rows that a writer gets: their kind, columns and number, as in `add_columns`."""
+
 
 class TraceWriter:
     """One trace file being written.
@@ -37,6 +41,7 @@ class TraceWriter:
     def __init__(self, path: Path, fd: int, temporary: Path) -> None:
         self.path = path
         self.rows: dict[str, int] = {}
+        self.tap: Tap | None = None
         self._temporary: Path | None = temporary
         self._file = _Sink(os.fdopen(fd, "wb", buffering=0))
         self._parts: list[tuple[str, int, dict[str, Any]]] = []
@@ -92,6 +97,8 @@ class TraceWriter:
         if n:
             self._parts.append((kind, n, dict(columns)))
             self.rows[kind] = self.rows.get(kind, 0) + n
+            if self.tap is not None:
+                self.tap(kind, columns, n)
 
     def flush(self) -> None:
         """Write what is waiting as one batch. Raises TraceError when the disk is full or gone."""

@@ -16,6 +16,9 @@ from numatrace.trace.reader import Trace
 from numatrace.trace.writer import TraceWriter
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numatrace.analyze.causes.base import Cause
     from numatrace.model.report import Report
 
 SECOND = 1_000_000_000
@@ -160,13 +163,13 @@ class World:
             writer.add_rows("place", place_rows(PRIVATE_AT, self.private))
         writer.flush()
 
-    def report(self) -> Report:
+    def report(self, others: Sequence[Cause] = ()) -> Report:
         with TemporaryDirectory() as folder:
             path = Path(folder) / "trace.arrow"
             self.write(path)
             trace = Trace.open(path)
             try:
-                return analyze_trace(trace)
+                return analyze_trace(trace, others)
             finally:
                 trace.close()
 

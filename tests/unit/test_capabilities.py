@@ -499,7 +499,6 @@ def tooled(host: Host) -> Host:
 def test_tools_missing(host: Host) -> None:
     assert_helpful(tools.check_perf(host), "degraded", "apt install linux-perf")
     assert_helpful(tools.check_fix_tools(host), "degraded", "apt install numactl")
-    assert_helpful(tools.check_pmu(host), "degraded")
 
 
 def test_only_one_fix_tool_missing(tooled: Host) -> None:
@@ -532,32 +531,6 @@ def test_perf_that_hangs_is_given_up(tooled: Host, monkeypatch: pytest.MonkeyPat
     started = time.monotonic()
     assert_helpful(tools.check_perf(tooled), "degraded")
     assert time.monotonic() - started < 5
-
-
-@pytest.mark.parametrize(
-    ("said", "devices", "state"),
-    [
-        ("123456;;instructions:u;1000;100.00;;", ("cpu", "ibs_op"), "yes"),
-        ("<not supported>;;instructions;0;100.00;;", ("cpu",), "degraded"),
-        ("<not counted>;;instructions;0;100.00;;", ("cpu",), "degraded"),
-        ("0;;instructions;0;100.00;;", ("cpu",), "degraded"),
-        ("event syntax error: 'instructions'", (), "degraded"),
-        ("123456;;instructions;1000;100.00;;", ("software", "msr"), "degraded"),
-        (";;;;", (), "degraded"),
-        ("", (), "degraded"),
-    ],
-)
-def test_pmu(tooled: Host, said: str, devices: tuple[str, ...], state: str) -> None:
-    program(tooled.root / "bin", "perf", f"echo {shlex.quote(said)} >&2")
-    for name in devices:
-        (tooled.root / "sys/bus/event_source/devices" / name).mkdir()
-    found = tools.check_pmu(tooled)
-    assert found.state == state
-    assert "sampled by the CPUs' clocks" in found.value
-    if state == "degraded":
-        assert_helpful(found, state)
-    else:
-        assert "cpu, ibs_op" in found.value
 
 
 def test_move_pages_refused(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -703,8 +676,15 @@ def test_json(monkeypatch: pytest.MonkeyPatch) -> None:
     document = json.loads(output)
     assert code == 1
     assert document["recording_works"] is False
-    assert [one["id"] for one in document["checks"]] == ["a", "b"]
+    assert [one["id"] for one in document["checks"]] == ["a", "b", "plugins"]
     assert document["checks"][1]["todo"] == "sudo mend it"
+    assert [one["todo_is_command"] for one in document["checks"][:2]] == [False, True]
+    assert document["distribution"] == read_distribution().name
+
+
+def test_a_long_name_of_a_distribution_is_wrapped(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cli_doctor, "_distribution", lambda: "Some Linux " * 7)
+    assert max(map(len, cli_doctor.lines([YES], works=True))) < 80
 
 
 words = st.text(st.characters(codec="ascii", categories=("L", "N", "P")), min_size=1, max_size=12)

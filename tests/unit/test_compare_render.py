@@ -56,6 +56,12 @@ HOSTILE = (
 EXPECTED = """\
 As predicted: 48 % of the reads of weights are remote in BEFORE, 1 % in AFTER.
 
+  remote  48 % (46-50) → 1 % (0-2) of the reads of weights
+
+  node  weights before  after  threads before  after
+     0  ██████████ 100 %  ██████████ 100 %  █████  50 %  ██████████ 100 %
+     1  0 %  0 %  █████ 50 %  0 %
+
   - BEFORE, 10 s, verdict: fix (C1). It is fix.
   - AFTER, 10 s, verdict: healthy. It is healthy.
 
@@ -162,7 +168,7 @@ def test_the_answer_has_a_colour() -> None:
     good = text(compare(imbalanced(), bound()), colour=True)
     bad = text(compare(bound(), imbalanced()), colour=True)
     assert good.startswith("\x1b[1;32mAs predicted")
-    assert bad.startswith("\x1b[1;33mWorse")
+    assert bad.startswith("\x1b[1;31mWorse")
     assert re.sub(r"\x1b\[[0-9;]*m", "", good) == text(compare(imbalanced(), bound()))
 
 

@@ -75,6 +75,7 @@ def checks() -> dict[str, list[str]]:
         "types": ["mypy"],
         "layers": ["lint-imports", "--no-cache"],
         "generated-files": [sys.executable, "scripts/gen-events", "--check"],
+        "reference-pages": [sys.executable, "scripts/gen-reference", "--check"],
         "spelling": ["codespell"],
     }
 

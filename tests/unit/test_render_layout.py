@@ -7,9 +7,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.cells import cell_len
 
-from numatrace.render.layout import Column, paragraph, table, wrap
+from numatrace.render.layout import paragraph, wrap
 from numatrace.render.options import RenderOptions
 from numatrace.render.split import count_cell, in_words
+from numatrace.render.tables import Column, table
 from numatrace.render.width import clean, clip, clip_middle, columns, pad
 
 ANY = st.text(st.characters(categories=["L", "M", "N", "P", "S", "Zs", "Cc", "Cf"]), max_size=120)

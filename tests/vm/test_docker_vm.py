@@ -150,13 +150,3 @@ def test_a_container_on_one_node_with_memory_of_the_other_is_updated(tmp_path: P
         assert cpuset() == ("0-1", "0"), script.read_text()
         run_script(script, "--undo")
         assert cpuset() == ("2-3", "0")
-
-
-@pytest.mark.usefixtures("engine")
-def test_a_container_with_too_many_threads_for_a_node_is_made_again(tmp_path: Path) -> None:
-    with container("--cpuset-mems=0", threads=4):
-        old = inspected("{{.Id}}")
-        script = fixed("C5", tmp_path)
-        assert inspected("{{.Id}}") != old, script.read_text()
-        run_script(script, "--undo")
-        assert inspected("{{.Id}}") == old

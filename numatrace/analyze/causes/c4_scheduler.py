@@ -155,9 +155,9 @@ def _sentence(situation: Situation, *, hopping: bool) -> str:
     if hopping and rate is not None:
         away = format_share(away_share(situation))
         return (
-            f"The compute threads change between {format_nodes(situation.cpu_nodes)}"
-            f" {rate.value:.2g} times per second of their CPU time, and are {away} of it off the"
-            " node where each is most: memory cannot follow them."
+            f"The compute threads move {rate.value:.2g} times per second of their CPU time between"
+            f" {format_nodes(situation.cpu_nodes)}, and are {away} of it off the node where each"
+            " is most: memory cannot follow them."
         )
     return (
         "NUMA balancing looks at the memory of this machine all the time and moves"

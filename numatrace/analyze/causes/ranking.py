@@ -54,15 +54,22 @@ class Judged:
     ruled_out: list[RuledOut] = field(default_factory=list)
 
 
-def judge(situation: Situation) -> Judged:
-    """Return what is wrong, without fixes, and what was looked for in vain."""
-    judged = _look(situation, CAUSES)
+def judge(situation: Situation, others: Sequence[Cause] = ()) -> Judged:
+    """Return what is wrong, without our fixes, and what was looked for in vain.
+
+    `others` are causes of other packages, which are judged beside CAUSES.
+    """
+    causes = (*CAUSES, *others)
+    judged = _look(situation, causes)
     _mask(judged, c6_oversubscription.ID, c6_oversubscription.masked_by_it(situation))
-    _explain(judged)
+    _explain(judged, causes)
     _mask(judged, c4_scheduler.ID, c4_scheduler.masked_by_it(situation))
     _weigh(judged, situation)
     # Not in place: the rank of one depends on which others there are.
-    judged.findings = sorted(judged.findings, key=lambda each: _rank(judged, situation, each))
+    places = {cause.ID: place for place, cause in enumerate(causes)}
+    judged.findings = sorted(
+        judged.findings, key=lambda each: (*_rank(judged, situation, each), places[each.cause])
+    )
     judged.ruled_out.sort(key=lambda ruled: ruled.cause)
     return judged
 
@@ -104,9 +111,9 @@ def _mask(judged: Judged, masker: str, masked: tuple[str, ...]) -> None:
     _take_back(judged, masked, why, known=False)
 
 
-def _explain(judged: Judged) -> None:
+def _explain(judged: Judged, causes: Iterable[Cause]) -> None:
     """Take back what another cause accounts for."""
-    for cause in CAUSES:
+    for cause in causes:
         by = _find(judged, cause.ID)
         if by is not None:
             why = f"{by.cause}, {by.name}, accounts for what looks like it."
@@ -145,12 +152,11 @@ def _lost(finding: Finding) -> float:
     return finding.lost_ns.value if finding.lost_ns is not None else 0.0
 
 
-def _rank(judged: Judged, situation: Situation, finding: Finding) -> tuple[int, float, int]:
+def _rank(judged: Judged, situation: Situation, finding: Finding) -> tuple[int, float]:
     """Return what to sort by: C6, which masks others; a C9 that explains others; time lost; C9."""
-    place = [cause.ID for cause in CAUSES].index(finding.cause)
     if finding.cause == c6_oversubscription.ID:
-        return 0, 0.0, place
+        return 0, 0.0
     if finding.cause != c9_no_effect.ID:
-        return 2, -_lost(finding), place
+        return 2, -_lost(finding)
     over = any(each.cause in c9_no_effect.FIRST_OVER for each in judged.findings)
-    return (1 if over and c9_no_effect.comes_first(situation) else 3), 0.0, place
+    return (1 if over and c9_no_effect.comes_first(situation) else 3), 0.0

@@ -15,6 +15,7 @@ from numatrace.analyze.phases.samples import LATEST_NS, Thinned, weighed
 from numatrace.analyze.phases.segments import segments
 from numatrace.analyze.phases.ticks import Ticks
 from numatrace.model.events import EVENTS
+from numatrace.model.measured import PHASES
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -45,7 +46,7 @@ class Phases:
     `compute` is a prompt or decoding: `notes` say why they are not told apart.
     """
 
-    names: ClassVar[tuple[str, ...]] = ("load", "prompt", "decode", "compute", "idle")
+    names: ClassVar[tuple[str, ...]] = PHASES
     spans: tuple[PhaseSpan, ...] = ()
     notes: tuple[str, ...] = ()
 

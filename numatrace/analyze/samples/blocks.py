@@ -9,6 +9,7 @@ import numpy as np
 from numatrace.analyze.cells import Cells
 from numatrace.analyze.packing import Packing
 from numatrace.analyze.rows import alike
+from numatrace.analyze.samples.intervals import Weighed
 
 if TYPE_CHECKING:
     from numatrace.analyze.rows import Numbers
@@ -52,6 +53,30 @@ class Blocks:
             self._shift += 1
             blocks = KEY.field(self._cells.keys, "block") >> 1
             self._cells.rename(KEY.with_field(self._cells.keys, "block", blocks))
+
+    def over_time(self, slots: Numbers) -> tuple[list[tuple[int, int, Weighed]], float | None]:
+        """Return the blocks of these threads together, in order, and the design effect near by.
+
+        A block: its start and end [ns], and its sums. The design effect is that of blocks within
+        stretches of LEAST_BLOCKS: what changes more slowly is what a timeline is to show.
+        """
+        self.settle()
+        mine = np.isin(KEY.field(self._cells.keys, "slot"), slots)
+        blocks = KEY.field(self._cells.keys[mine], "block").astype(np.int64)
+        none, values = np.zeros(len(blocks), np.int64), self._cells.floats[mine]
+        if not len(blocks):
+            return [], None
+        _, blocks, values = _together(none, blocks, values)
+        near = effect(np.arange(len(blocks)) // LEAST_BLOCKS, values)
+        sums = zip(blocks.tolist(), *values.T.tolist(), strict=True)
+        return [
+            (
+                block << self._shift,
+                (block + 1) << self._shift,
+                Weighed(weight=weight, remote=remote, squares=squares),
+            )
+            for block, weight, remote, squares in sums
+        ], near
 
     def of_threads(self, slots: Numbers) -> float | None:
         """Return the design effect of shares of single threads, over these threads; see `effect`.

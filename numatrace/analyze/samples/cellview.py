@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -56,6 +56,10 @@ class CellView:
     def __len__(self) -> int:
         """Return the number of cells."""
         return len(self.place)
+
+    def only(self, chosen: Numbers) -> CellView:
+        """Return the chosen cells (a mask)."""
+        return CellView(**{part.name: getattr(self, part.name)[chosen] for part in fields(self)})
 
     def total(self, chosen: Numbers) -> Weighed:
         """Return the sums of the chosen cells (a mask)."""

@@ -19,8 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from numatrace.analyze.load import Loaded
-    from numatrace.analyze.memory.locate import Place
-    from numatrace.analyze.memory.regions import Regions
+    from numatrace.analyze.memory.regions import Region, Regions
     from numatrace.analyze.rows import Numbers
     from numatrace.analyze.samples.cellview import CellView
     from numatrace.model.measured import Rung
@@ -52,19 +51,31 @@ class Measure:
     """Which places hold what counts as weights."""
     unnamed: bool
     """Whether private memory without a name is among them."""
+    phase: int | None = None
+    """The one phase that all cells are of, by index; None for any."""
 
     @property
     def working(self) -> Numbers:
-        """Which cells are outside of loading."""
+        """Which cells are outside of loading; all of them where only one phase was asked for."""
+        if self.phase is not None:
+            return np.ones(len(self.cells), bool)
         return WORKING[self.cells.phase]
 
     def share(
-        self, weighed: Weighed | None, *, thread: bool = False, least: int = LEAST_SAMPLES
+        self,
+        weighed: Weighed | None,
+        *,
+        thread: bool = False,
+        least: int = LEAST_SAMPLES,
+        effect: float | None = None,
     ) -> Figure | None:
-        """Return the remote share of a group of samples: of one thread, or of all."""
+        """Return the remote share of a group of samples: of one thread, or of all.
+
+        `effect` is their design effect where it is not that of the recording as a whole.
+        """
         if weighed is None or self.rung == "placement":
             return None
-        effect = self.thread_effect if thread else self.pool_effect
+        effect = effect or (self.thread_effect if thread else self.pool_effect)
         if self.one_node:
             return None if not weighed.weight else Figure(0.0, "share", self.rung)
         return weighed.share(self.rung, effect or 1.0, least)
@@ -141,13 +152,21 @@ def _weights(
     large = private & alone
     if not large.any() and not (named & mine).any():
         large = private
-    unnamed = read_ns(large) > read_ns(named & mine) and _may_be_copied(loaded, places, tgid)
+    unnamed = read_ns(large) > read_ns(named & mine) and _may_be_copied(loaded, regions.of(tgid))
     return (named | large if unnamed else named), unnamed
 
 
-def _may_be_copied(loaded: Loaded, places: Sequence[Place], tgid: int | None) -> bool:
-    """Whether the process may hold weights that are not in a file that it maps."""
-    mapped = {place.path for place in places if place.tgid == tgid and place.cls == "weights"}
+def _may_be_copied(loaded: Loaded, mine: Sequence[Region]) -> bool:
+    """Whether the process may hold weights that are not in a file that it maps and has in memory.
+
+    Asked of its regions, not of what samples hit: none may have hit the file.
+    """
+    weights = [region for region in mine if region.key.cls == "weights"]
+    mapped = {
+        region.key.path
+        for region in weights
+        if any(size for piece in region.pieces for size in piece.node_bytes.values())
+    }
     types = {each.type for each in loaded.documents.tensors.values() if each.path in mapped}
     return not types or not types.isdisjoint(REPACKED)
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from numatrace.analyze.packing import Packing
 from numatrace.analyze.samples.columns import UNKNOWN
-from numatrace.model.measured import ReadView
+from numatrace.model.measured import GridView, ReadView
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -23,6 +23,8 @@ READS = 5000
 """Rows of the matrix in a report; the smallest beyond are one row."""
 HOT = 100
 """Rows of the list of the most expensive reads."""
+GRID = 4000
+"""Cells of the map of threads by layers and regions; the smallest beyond are one cell."""
 ROW = Packing(line=20, slot=17, cpu=11, mem=11, phase=4)
 """A row of the matrix; nodes are one higher than they are, so that an unknown one is 0."""
 REST = "(all further ones)"
@@ -79,6 +81,27 @@ class Reads:
         mine = (measured.slot_tgids == tgid)[cells.slot] & measured.working
         sums = self._sums(np.zeros(len(cells), np.int64), mine & (cells.lost_ns > 0))
         return tuple(self._views(sorted(sums.items(), key=_cost)[:HOT], ("",)))
+
+    def grid(self) -> tuple[GridView, ...]:
+        """Return threads by layers and regions, loading left out; the worst first."""
+        cells, every = self._measured.cells, np.zeros(len(self._measured.cells), np.int64)
+        keys = ROW.pack(line=self._line, slot=cells.slot, cpu=every, mem=every, phase=every)
+        sums = cells.sums(keys.astype(np.int64), self._measured.working)
+        ordered = sorted(sums.items(), key=_cost)
+        rest = [each for _, each in ordered[GRID:]]
+        rows = [self._cell(key, each) for key, each in ordered[:GRID]]
+        if rest:
+            samples, read_ns = sum(each.samples for each in rest), sum(e.time_ns for e in rest)
+            lost_ns = round(sum(each.lost_ns for each in rest))
+            rows.append(GridView(0, 0, REST, "", None, samples, read_ns, None, lost_ns))
+        return tuple(rows)
+
+    def _cell(self, key: int, each: Weighed) -> GridView:
+        number = np.array([key], np.uint64)
+        what = self._lines[int(ROW.field(number, "line")[0])]
+        tgid, tid = self._loaded.access.slots.keys[int(ROW.field(number, "slot")[0])]
+        trio = self._measured.trio(each, thread=True)
+        return GridView(tgid, tid, what.region, what.path, what.layer, each.samples, *trio)
 
     def _sums(self, phase: Numbers, chosen: Numbers) -> dict[int, Weighed]:
         cells = self._measured.cells

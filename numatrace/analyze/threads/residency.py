@@ -44,6 +44,8 @@ class ThreadSums:
     moves: int = 0
     balance_moves: int = 0
     phase_ns: Counter[str] = field(default_factory=Counter)
+    phase_node_ns: Counter[tuple[str, int]] = field(default_factory=Counter)
+    """CPU time in each phase on each node."""
     faults: int = 0
     sampled_faults: int = 0
 
@@ -150,6 +152,7 @@ class Residency:
                 sums.oncpu_ns[where] += ns
                 for phase, part in self._time_split.split(self._since(t_ns), t_ns, ns):
                     sums.phase_ns[phase] += part
+                    sums.phase_node_ns[phase, where] += part
             return
         count = np.ones(len(tid), np.uint64)
         if rows.kind == "balance":

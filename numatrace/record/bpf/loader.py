@@ -32,6 +32,11 @@ class Loading:
         self._thread = threading.Thread(target=self._run, name="bcc")
         self._thread.start()
 
+    @property
+    def ready(self) -> bool:
+        """Whether `result` need not wait."""
+        return not self._thread.is_alive()
+
     def result(self) -> Any:
         """bcc's BPF object, compiled and attached. Raises CapabilityError."""
         self._thread.join()

@@ -39,7 +39,7 @@ class Capability:
     @property
     def todo_is_command(self) -> bool:
         """Whether `todo` is something to type in a shell."""
-        return self.todo[:1].islower() or self.todo[:1] in "/'"
+        return self.todo[:1].islower() or self.todo.startswith(("/", "'"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,16 +80,19 @@ class Host:
         """The command, with sudo in front unless we are root."""
         return command if self.euid == 0 else f"sudo {command}"
 
-    def this_command(self) -> str:
-        """The command that was typed, by the full path of its program.
+    def program(self) -> str:
+        """The program that was typed, by its full path, quoted.
 
         sudo searches its own secure_path, in which a virtual environment's folder is not.
         """
         program = Path(self.argv[0]).absolute() if self.argv else Path("numatrace")
-        words = [str(program), *self.argv[1:]]
         if program.suffix == ".py":  # python -m numatrace
-            words = [sys.executable, "-m", "numatrace", *self.argv[1:]]
-        return shlex.join(words)
+            return shlex.join([sys.executable, "-m", "numatrace"])
+        return shlex.quote(str(program))
+
+    def this_command(self) -> str:
+        """The command that was typed, by the full path of its program."""
+        return shlex.join([*shlex.split(self.program()), *self.argv[1:]])
 
 
 Check = Callable[[Host], Capability]

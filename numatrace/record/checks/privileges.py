@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 from numatrace.record.checks.capability import Capability, Host, one_line
+from numatrace.record.checks.engines import how_to_start
 
 CAP_SYS_ADMIN = 21
 """Stands in for both BPF and PERFMON, and may mount; see capabilities(7)."""
@@ -99,10 +100,7 @@ def _no(host: Host, value: str, why: str) -> Capability:
 
 def _more(host: Host) -> str:
     if not in_initial_user_namespace(host) or host.euid == 0:
-        return (
-            "Run numatrace on the host as root, not inside this container, or start the "
-            "container with `--privileged --pid=host`"
-        )
+        return how_to_start(host)
     return f"sudo {host.this_command()}"
 
 
@@ -123,5 +121,5 @@ def check_pid_namespace(host: Host) -> Capability:
         lost="recording: BPF reports the machine's process numbers, which differ from ours",
         why=f"/proc/self/ns/pid is {one_line(found) or 'unreadable'}, "
         f"not {INITIAL_PID_NAMESPACE}: this is a container",
-        todo="Run numatrace on the host, or start this container with `--pid=host`",
+        todo=how_to_start(host),
     )

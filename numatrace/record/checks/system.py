@@ -12,7 +12,7 @@ from numatrace.record.checks.capability import Capability, Host, one_line
 
 ARCHITECTURES = {"x86_64": "x86-64", "aarch64": "arm64"}
 
-PACKAGES = ("pyarrow", "numpy", "gguf")
+PACKAGES = ("pyarrow", "numpy", "gguf", "capstone", "psutil")
 """Python packages that recording needs at run time."""
 
 

@@ -21,14 +21,6 @@ SYS_MOVE_PAGES = {"x86_64": 279, "aarch64": 239}
 
 ASKED_PAGES = 16
 
-MEMORY_SAMPLERS = {"ibs_op": "AMD IBS", "arm_spe_0": "Arm SPE"}
-"""PMUs that sample memory accesses by themselves; Intel's PEBS is part of the cpu PMU."""
-
-CPU_PMUS = ("cpu", "cpu_core", "cpu_atom", "armv8_pmuv3", "armv8_pmuv3_0")
-
-RUNG = "memory accesses are sampled by the CPUs' clocks"
-"""What this version's figures come from, with or without a PMU."""
-
 
 def own_page_nodes(pages: int = ASKED_PAGES) -> list[int]:
     """Nodes of `pages` fresh pages of ours, by move_pages(2) in query mode. Raises OSError.
@@ -131,51 +123,9 @@ def _no_perf(host: Host, value: str, why: str) -> Capability:
         "perf",
         "degraded",
         value,
-        lost=f"whether hardware counters work here; {RUNG}",
+        lost="samples and counters of the CPU: memory accesses are sampled by its clocks instead",
         why=one_line(why),
         todo=read_distribution(host.root).install("perf", root=host.euid == 0),
-    )
-
-
-def counts_instructions(host: Host) -> tuple[bool, str]:
-    """Whether `perf stat -e instructions` counts something, and what it said."""
-    path = host.which("perf")
-    if path is None:
-        return False, "perf is not there to try it"
-    status, output = _run([path, "stat", "-x", ";", "-e", "instructions", "true"])
-    for line in output.splitlines():
-        fields = line.split(";")
-        if len(fields) > 2 and fields[2].startswith("instructions"):
-            return fields[0].isdigit() and int(fields[0]) > 0, f"`perf stat` says {fields[0]}"
-    return False, f"`perf stat` ended with status {status}: {output}"
-
-
-def check_pmu(host: Host) -> Capability:
-    """Which hardware counters there are, and so what precision could be had."""
-    title = "hardware counters"
-    folder = host.sys / "bus/event_source/devices"
-    try:
-        devices = sorted(path.name for path in folder.iterdir())[:256]
-    except OSError:
-        devices = []
-    samplers = [name for name in MEMORY_SAMPLERS if name in devices]
-    pmus = [name for name in CPU_PMUS if name in devices] + samplers
-    counts, said = counts_instructions(host)
-    if pmus and counts:
-        return Capability(
-            "pmu",
-            title,
-            "yes",
-            f"{', '.join(pmus)}; this version does not use them yet: {RUNG}",
-        )
-    return Capability(
-        "pmu",
-        title,
-        "degraded",
-        f"{', '.join(pmus) or 'none'}; {RUNG}",
-        lost="memory accesses sampled by the hardware, with their latency",
-        why=one_line(f"{said}; {folder} lists {', '.join(pmus) or 'no PMU of the CPU'}"),
-        todo="Record on bare metal, or on a virtual machine with a virtual PMU, for these",
     )
 
 

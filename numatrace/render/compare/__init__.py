@@ -6,8 +6,10 @@ import json
 from typing import TYPE_CHECKING
 
 from numatrace.render.compare.answer import answer, limit, prediction, settings
+from numatrace.render.compare.glance import in_short
 from numatrace.render.compare.parts import layers, nodes, threads
 from numatrace.render.compare.shares import figures, remote
+from numatrace.render.layout import put_together
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -39,5 +41,5 @@ def comparison_text(comparison: Comparison, options: RenderOptions) -> str:
 
     Without `colour` it has no control characters but newlines, whatever the traces hold.
     """
-    parts = (section(comparison, options) for section in SECTIONS)
-    return "\n\n".join("\n".join(lines) for lines in parts if lines) + "\n"
+    parts = [lines for section in SECTIONS if (lines := section(comparison, options))]
+    return put_together(parts, in_short(comparison, options), options)

@@ -6,23 +6,23 @@ from typing import TYPE_CHECKING
 
 from numatrace.model.units import format_ns, format_share
 from numatrace.render.compare.cells import YES_NO, faint, points
-from numatrace.render.layout import Column, bullets, heading, paint, paragraph, table, wrap
+from numatrace.render.compare.glance import glance
+from numatrace.render.layout import bullets, heading, paragraph
 from numatrace.render.split import NOTHING, share_cell_of
+from numatrace.render.tables import Column, table
 from numatrace.render.width import clean, clip_middle
 
 if TYPE_CHECKING:
     from numatrace.model.comparison import Check, Comparison, SideView
     from numatrace.render.options import RenderOptions
 
-GOOD = ("as-predicted", "better", "same")
 SETTING_COLUMNS = 400
 """Columns of a setting, such as a command line, that are shown."""
 
 
 def answer(comparison: Comparison, options: RenderOptions) -> list[str]:
-    """Return the answer in words, both verdicts, and what to know."""
-    style = "good" if comparison.outcome in GOOD else "bad"
-    lines = [paint(row, style, options) for row in wrap(comparison.sentence, options.columns)]
+    """Return the answer in words and as a picture, both verdicts, and what to know."""
+    lines = glance(comparison, options)
     sides = (("BEFORE", comparison.before), ("AFTER", comparison.after))
     texts = [_side(name, side) for name, side in sides]
     return [*lines, "", *bullets([*texts, *comparison.notes], options)]

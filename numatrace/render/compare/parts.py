@@ -16,8 +16,9 @@ from numatrace.render.compare.cells import (
     remote_cell,
     share_cell,
 )
-from numatrace.render.layout import INDENT, Column, heading, paragraph, table
+from numatrace.render.layout import INDENT, heading, paragraph
 from numatrace.render.split import NOTHING
+from numatrace.render.tables import Column, table
 from numatrace.render.width import clean, clip_middle
 
 if TYPE_CHECKING:

@@ -1,0 +1,1 @@
+"""Parts of scripts/gen-reference: what each page says, from the code."""
