@@ -32,6 +32,9 @@ class _Thread:
     seen_ns: int = 0
     """When it is last known to have run."""
     moved_ns: int = 0
+    left: tuple[int, int] | None = None
+    """Node and time of a move after a reading without any time of the thread: the next reading
+    tells whether it ran there first."""
     birth_ns: int = 0
     end_ns: int = MOST
     totals: Counter[int] = field(default_factory=Counter)
@@ -44,7 +47,8 @@ class Residency:
     def __init__(self, tracks: Tracks, first_ns: int) -> None:
         self._tracks = tracks
         self._threads: dict[Key, _Thread] = {}
-        self._read_ns = first_ns
+        self._since_ns = self._read_ns = first_ns
+        """The readings before this one, and this one, whose rows may come in several parts."""
 
     def born(self, t_ns: int, key: Key) -> None:
         """A thread began; one of the same number is gone."""
@@ -68,6 +72,8 @@ class Residency:
             _open(thread, from_node, self._read_ns)
             thread.seen_ns = t_ns
         ran = thread.seen_ns >= self._read_ns
+        if not ran and thread.node is not None:
+            thread.left = thread.node, t_ns
         self._close(thread, t_ns if ran else thread.seen_ns)
         _open(thread, node, t_ns)
         thread.moved_ns, thread.seen_ns = t_ns, max(thread.seen_ns, t_ns)
@@ -80,9 +86,10 @@ class Residency:
             if self._thread(key) is not None:
                 found.setdefault(key, Counter())[node] += ns
                 drawn += 1
+        if t_ns > self._read_ns:
+            self._since_ns, self._read_ns = self._read_ns, t_ns
         for key, node_ns in found.items():
             self._ran(self._threads[key], t_ns, node_ns)
-        self._read_ns = max(t_ns, self._read_ns)
         return drawn
 
     def finish(self) -> None:
@@ -99,8 +106,11 @@ class Residency:
         return self._threads[key]
 
     def _ran(self, thread: _Thread, t_ns: int, node_ns: Counter[int]) -> None:
-        since_ns = self._read_ns
+        since_ns = self._since_ns
         self._count(thread, since_ns, t_ns, node_ns)
+        if thread.left and thread.left[0] in node_ns:
+            self._put(thread, thread.left[0], max(since_ns, thread.birth_ns), thread.left[1])
+        thread.left = None
         most = max(node_ns, key=lambda node: (node_ns[node], -node))
         # Moves of this interval say more than sums; sums tell where the thread was without any,
         # and where moves were lost.
@@ -126,11 +136,12 @@ class Residency:
     def _close(self, thread: _Thread, end_ns: int) -> None:
         end_ns = min(end_ns, thread.end_ns)
         if thread.node is not None and end_ns > thread.start_ns:
-            self._tracks.put(
-                slice_of(thread.uuid, thread.start_ns, end_ns, f"node {thread.node}", CATEGORY)
-            )
+            self._put(thread, thread.node, thread.start_ns, end_ns)
             thread.start_ns = end_ns
         thread.node = None
+
+    def _put(self, thread: _Thread, node: int, start_ns: int, end_ns: int) -> None:
+        self._tracks.put(slice_of(thread.uuid, start_ns, end_ns, f"node {node}", CATEGORY))
 
 
 def _open(thread: _Thread, node: int, start_ns: int) -> None:
