@@ -26,7 +26,7 @@ KIB = 16384
 MOST_INTERVALS = 30
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_threads_nodes_memory_and_remote_share(tmp_path: Path) -> None:
     """One thread reads its own node's memory, one the other's, one runs on both nodes in turn."""
     online = sysfs.online_cpus()
