@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from numatrace.cli import shared
 from numatrace.cli.output import (
-    LEAST_WIDTH,
     check_output,
     encodable,
     shows_blocks,
@@ -74,13 +74,7 @@ def complete_format(_ctx: click.Context, _param: click.Parameter, incomplete: st
     help="text (the default), json, html, or a format of another package.",
 )
 @click.option("--no-plugins", is_flag=True, help="Leave out causes and formats of other packages.")
-@click.option(
-    "-o",
-    "--output",
-    type=click.Path(path_type=Path),
-    metavar="FILE",
-    help="Write the report to a file instead.",
-)
+@shared.output("Write the report to a file instead.")
 @click.option(
     "--fix-script",
     type=click.Path(path_type=Path),
@@ -114,12 +108,7 @@ def complete_format(_ctx: click.Context, _param: click.Parameter, incomplete: st
 @click.option(
     "--pid", type=click.IntRange(1), metavar="PID", help="Judge this process, and show no other."
 )
-@click.option(
-    "--width",
-    type=click.IntRange(LEAST_WIDTH, 1000),
-    metavar="COLUMNS",
-    help="Width of the text; by default the terminal's, 80 to 120.",
-)
+@shared.width
 def analyze(
     trace: Path,
     as_json: bool,

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 
 import click
 
+from numatrace.cli import shared
 from numatrace.cli.analyze import read_report
 from numatrace.cli.output import (
-    LEAST_WIDTH,
     check_output,
     encodable,
     shows_blocks,
@@ -69,21 +69,10 @@ How changes are worked out, the fields of --json: numatrace guide compare
     help="Fail (3) when more than SHARE (0 to 1) of AFTER's weight reads are remote.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print all of it as one JSON document.")
-@click.option(
-    "-o",
-    "--output",
-    type=click.Path(path_type=Path),
-    metavar="FILE",
-    help="Write the comparison to a file instead.",
-)
+@shared.output("Write the comparison to a file instead.")
 @click.option("--force", is_flag=True, help="Overwrite the output.")
 @click.option("--top", type=click.IntRange(1), metavar="N", help="Rows of every list.")
-@click.option(
-    "--width",
-    type=click.IntRange(LEAST_WIDTH, 1000),
-    metavar="COLUMNS",
-    help="Width of the text; by default the terminal's, 80 to 120.",
-)
+@shared.width
 def compare(
     before: Path,
     after: Path,

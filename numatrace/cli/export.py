@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, BinaryIO
 
 import click
 
+from numatrace.cli import shared
 from numatrace.cli.output import check_output
 from numatrace.export import FORMATS, format_of
 from numatrace.model.errors import TraceError, UsageError
@@ -53,13 +54,7 @@ What is in each format, and how to open it: numatrace guide export
     type=click.Choice(list(FORMATS)),
     help="What to write; by default what the ending of -o FILE says.",
 )
-@click.option(
-    "-o",
-    "--output",
-    type=click.Path(path_type=Path),
-    metavar="FILE",
-    help="Where to; by default beside the trace, and - for standard output.",
-)
+@shared.output("Where to; by default beside the trace, and - for standard output.")
 @click.option(
     "--kind",
     "kinds",

@@ -8,17 +8,18 @@ import sys
 import time
 from contextlib import contextmanager
 from dataclasses import asdict
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
+from numatrace.cli import shared
 from numatrace.cli.record_text import links_text, start_text, status_text, summary_text
 from numatrace.model.errors import UsageError
 from numatrace.model.text import printable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from pathlib import Path
 
     from numatrace.model.machine import Links
     from numatrace.record.bpf.loader import Loading
@@ -55,14 +56,7 @@ class WithCommand(click.Command):
 
 
 @click.command(cls=WithCommand, epilog=EPILOG)
-@click.option(
-    "-p",
-    "--pid",
-    "pids",
-    type=click.IntRange(1),
-    multiple=True,
-    help="Process to follow; repeatable.",
-)
+@shared.pids
 @click.option(
     "-d",
     "--duration",
@@ -71,17 +65,9 @@ class WithCommand(click.Command):
     metavar="SECONDS",
     help="End by itself after this long.",
 )
-@click.option(
-    "-o",
-    "--output",
-    type=click.Path(path_type=Path),
-    default=Path("trace.arrow"),
-    metavar="FILE",
-    show_default=True,
-    help="Trace to write.",
-)
+@shared.trace_output("Trace to write.")
 @click.option("--force", is_flag=True, help="Overwrite the output.")
-@click.option("--no-follow", is_flag=True, help="Leave child processes alone.")
+@shared.no_follow
 @click.option(
     "--ring-pages",
     type=click.IntRange(1, 65_536),
@@ -90,15 +76,7 @@ class WithCommand(click.Command):
     show_default=True,
     help="Pages of each ring buffer, a power of two; more, if events are lost.",
 )
-@click.option(
-    "--max-overhead",
-    "max_overhead_percent",
-    type=click.FloatRange(0.1, 50),
-    default=1.0,
-    metavar="PERCENT",
-    show_default=True,
-    help="What recording may cost, of the CPU time that the server uses.",
-)
+@shared.max_overhead(1.0, "recording")
 @click.option(
     "-F",
     "--frequency",

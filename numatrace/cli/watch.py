@@ -10,17 +10,18 @@ import signal
 import sys
 import time
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
+from numatrace.cli import shared
 from numatrace.cli.output import encodable
 from numatrace.model.errors import UsageError
 from numatrace.model.text import printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+    from pathlib import Path
 
     from rich.text import Text
 
@@ -47,14 +48,7 @@ COUNT = "count"
 
 
 @click.command(epilog=EPILOG)
-@click.option(
-    "-p",
-    "--pid",
-    "pids",
-    type=click.IntRange(1),
-    multiple=True,
-    help="Process to follow; repeatable.",
-)
+@shared.pids
 @click.option(
     "--interval",
     "interval_s",
@@ -73,25 +67,9 @@ COUNT = "count"
 )
 @click.option("--once", is_flag=True, help="The same as -n 1.")
 @click.option("--json", "as_json", is_flag=True, help="Print a line of JSON for each interval.")
-@click.option(
-    "-o",
-    "--output",
-    type=click.Path(path_type=Path),
-    default=Path("trace.arrow"),
-    metavar="FILE",
-    show_default=True,
-    help="Trace that the key r writes; a number is added where it exists.",
-)
-@click.option(
-    "--max-overhead",
-    "max_overhead_percent",
-    type=click.FloatRange(0.1, 50),
-    default=3.0,
-    metavar="PERCENT",
-    show_default=True,
-    help="What watching may cost, of the CPU time that the server uses.",
-)
-@click.option("--no-follow", is_flag=True, help="Leave child processes alone.")
+@shared.trace_output("Trace that the key r writes; a number is added where it exists.")
+@shared.max_overhead(3.0, "watching")
+@shared.no_follow
 @click.argument("arguments", nargs=-1, metavar="[PID]...")
 def watch(
     pids: tuple[int, ...],
