@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
+import os
 import sys
 import traceback
+from pathlib import Path
 from typing import Any
 
 import click
@@ -24,6 +27,9 @@ COMMANDS = {
     "completion": "Print the script that completes words in bash, zsh or fish.",
 }
 """Each verb lives in the module of its name, imported when it is called: `--help` is quick."""
+
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
+"""What writing to a full or broken disk gives, without a file's name for standard output."""
 
 EPILOG = """\b
 Examples:
@@ -66,7 +72,23 @@ def cli(ctx: click.Context, debug: bool) -> None:
 
 def main(argv: list[str] | None = None) -> None:
     """Entry point. Exit status: 0 done, 1 failed, 2 wrong call, 130 interrupted, or the verb's."""
-    sys.exit(run(sys.argv[1:] if argv is None else argv))
+    sys.exit(_flushed(run(sys.argv[1:] if argv is None else argv)))
+
+
+def _flushed(status: int) -> int:
+    """Write what is left for standard output; what cannot be written is dropped, and told once.
+
+    Else Python would try again on its way out, say so in its own words, and end with 120.
+    """
+    try:
+        sys.stdout.flush()
+    except OSError as error:
+        with Path(os.devnull).open("wb") as nowhere:
+            os.dup2(nowhere.fileno(), sys.stdout.fileno())
+        if not status and not isinstance(error, BrokenPipeError):
+            _show(_unwritten(error))
+        return status or 1
+    return status
 
 
 def run(argv: list[str]) -> int:
@@ -86,10 +108,20 @@ def run(argv: list[str]) -> int:
     except BrokenPipeError:
         sys.stderr.close()  # the reader of our output went away: nothing to say, nobody to tell
         return 1
+    except OSError as error:
+        foreseen = error.errno in NO_ROOM and error.filename is None
+        _show(_unwritten(error) if foreseen else _unexpected(error), debug=debug)
+        return 1
     except Exception as error:
         _show(_unexpected(error), debug=debug)
         return 1
     return result if isinstance(result, int) else 0
+
+
+def _unwritten(error: OSError) -> NumatraceError:
+    """What to say of standard output that takes no more."""
+    why = error.strerror or str(error)
+    return NumatraceError("cannot write to standard output", why, "make room, or choose -o FILE")
 
 
 def _unexpected(error: Exception) -> NumatraceError:
@@ -102,7 +134,7 @@ def _unexpected(error: Exception) -> NumatraceError:
     return wrapped
 
 
-def _show(error: NumatraceError, *, debug: bool) -> None:
+def _show(error: NumatraceError, *, debug: bool = False) -> None:
     if debug:
         traceback.print_exception(error)
     click.echo(f"numatrace: {printable(error.what)}", err=True)
