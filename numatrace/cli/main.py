@@ -108,30 +108,28 @@ def run(argv: list[str]) -> int:
     except BrokenPipeError:
         sys.stderr.close()  # the reader of our output went away: nothing to say, nobody to tell
         return 1
-    except OSError as error:
-        foreseen = error.errno in NO_ROOM and error.filename is None
-        _show(_unwritten(error) if foreseen else _unexpected(error), debug=debug)
-        return 1
     except Exception as error:
-        _show(_unexpected(error), debug=debug)
+        _show(_unforeseen(error), debug=debug)
         return 1
     return result if isinstance(result, int) else 0
 
 
-def _unwritten(error: OSError) -> NumatraceError:
-    """What to say of standard output that takes no more."""
-    why = error.strerror or str(error)
-    return NumatraceError("cannot write to standard output", why, "make room, or choose -o FILE")
-
-
-def _unexpected(error: Exception) -> NumatraceError:
-    """What to say of an error that nobody foresaw: that it is ours."""
+def _unforeseen(error: Exception) -> NumatraceError:
+    """What to say of an error that no verb expected: that it is ours, but for a full disk."""
+    if isinstance(error, OSError) and error.errno in NO_ROOM and error.filename is None:
+        return _unwritten(error)
     why = f"{type(error).__name__}: {error}"
     wrapped = NumatraceError(
         "an error in numatrace itself", why, "run it with --debug and report it"
     )
     wrapped.__cause__ = error
     return wrapped
+
+
+def _unwritten(error: OSError) -> NumatraceError:
+    """What to say of standard output that takes no more."""
+    why = error.strerror or str(error)
+    return NumatraceError("cannot write to standard output", why, "make room, or choose -o FILE")
 
 
 def _show(error: NumatraceError, *, debug: bool = False) -> None:
