@@ -73,9 +73,8 @@ def test_report_is_as_expected(name: str) -> None:
 def test_twice_gives_the_same_bytes(name: str) -> None:
     assert rendered(name) == rendered(name)
     report = REPORTS[name]()
-    assert RENDERERS["json"](report, RenderOptions()) == RENDERERS["json"](
-        REPORTS[name](), RenderOptions()
-    )
+    for render in (RENDERERS["json"], RENDERERS["html"]):
+        assert render(report, RenderOptions()) == render(REPORTS[name](), RenderOptions())
     assert json.loads(RENDERERS["json"](report, RenderOptions())) == report.to_json()
 
 
