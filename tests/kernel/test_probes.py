@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import time
@@ -22,6 +23,10 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.kernel
 
 Armed = tuple[Probes, Stimulus]
+ATTEMPTS = 9
+PIECE_NS = 30_000_000
+"""Of the CPU time that the stimulus burns, in 20 pieces: no turn is longer."""
+TICK_NS = 1_000_000_000 // os.sysconf("SC_CLK_TCK")
 
 
 @pytest.fixture
@@ -115,16 +120,39 @@ def test_a_full_ring_counts_what_it_loses() -> None:
 
 
 def test_time_on_cpu_equals_schedstat(armed: Armed) -> None:
-    """Within 1 % of /proc/PID/task/TID/schedstat, over many short turns."""
+    """Within 1 % of /proc/PID/task/TID/schedstat, over many short turns, all of which were seen.
+
+    A turn whose begin the kernel did not show is counted as unseen, and its time is not: on a busy
+    machine that happens; it is tried again, and at last such turns may explain what lacks. Time that the hypervisor gave to others is not in
+    schedstat, but passes between two switches.
+    """
     probes, stimulus = armed
-    before = stimulus.schedstat_ns()
-    stimulus.burn(400_000_000)
-    stimulus.settle()
-    grown_ns = stimulus.schedstat_ns() - before
+    for _ in range(ATTEMPTS):
+        before, unseen, stolen = spent_ns(armed), probes.unseen_turns(), stolen_ns()
+        stimulus.burn(20 * PIECE_NS)
+        stimulus.settle()
+        counted_ns, grown_ns = (
+            now - then for now, then in zip(spent_ns(armed), before, strict=True)
+        )
+        stolen = stolen_ns() - stolen + (TICK_NS if stolen else 0)  # some is counted later
+        assert counted_ns <= 1.01 * grown_ns + stolen
+        assert grown_ns >= 0.98 * 20 * PIECE_NS
+        missed = probes.unseen_turns() - unseen
+        if not missed:
+            break
+    assert counted_ns + missed * PIECE_NS >= 0.99 * grown_ns
+
+
+def spent_ns(armed: Armed) -> tuple[int, int]:
+    """CPU time of the stimulus so far: as the probes count it, and as the scheduler does."""
+    probes, stimulus = armed
     keys, values = probes.oncpu.items()
-    counted_ns = int(values["ns"][keys["tid"] == stimulus.pid].sum())
-    assert counted_ns == pytest.approx(grown_ns, rel=0.01)
-    assert counted_ns >= 390_000_000
+    return int(values["ns"][keys["tid"] == stimulus.pid].sum()), stimulus.schedstat_ns()
+
+
+def stolen_ns() -> int:
+    """Time that the hypervisor took from all CPUs so far, in ticks: proc_stat(5)."""
+    return int(Path("/proc/stat").read_text().split()[8]) * TICK_NS
 
 
 def test_births_execs_and_ends(armed: Armed) -> None:
