@@ -123,8 +123,8 @@ def test_time_on_cpu_equals_schedstat(armed: Armed) -> None:
     """Within 1 % of /proc/PID/task/TID/schedstat, over many short turns, all of which were seen.
 
     A turn whose begin the kernel did not show is counted as unseen, and its time is not: on a busy
-    machine that happens; it is tried again, and at last such turns may explain what lacks. Time that the hypervisor gave to others is not in
-    schedstat, but passes between two switches.
+    machine that happens; it is tried again, and at last such turns may explain what lacks. Time
+    that the hypervisor gave to others is not in schedstat, but passes between two switches.
     """
     probes, stimulus = armed
     for _ in range(ATTEMPTS):
