@@ -73,21 +73,26 @@ def test_a_thread_that_moves_itself_23_times_makes_23_moves(tmp_path: Path) -> N
 def test_time_is_on_the_node_where_it_was_spent(tmp_path: Path) -> None:
     """A third of the work on one node, the rest on the other; the whole equals schedstat."""
     grown_ns: dict[int, int] = {}
+    moving_ns = 0
 
     def work(stimulus: Stimulus) -> None:
+        nonlocal moving_ns
+        begun = stimulus.schedstat_ns()
         for node, burn_ns in ((NODES[0], 300_000_000), (NODES[1], 600_000_000)):
-            before = stimulus.schedstat_ns()
             stimulus.pin(first_cpu(node))
+            stimulus.settle()
+            before = stimulus.schedstat_ns()
             stimulus.burn(burn_ns)
             stimulus.settle()
             grown_ns[node] = stimulus.schedstat_ns() - before
+        moving_ns = stimulus.schedstat_ns() - begun - sum(grown_ns.values())
 
     _, rows = recorded(tmp_path, work)
     counted: Counter[int] = Counter()
     for row in rows:
         if row["kind"] == "oncpu":
             counted[int(str(row["node"]))] += int(str(row["oncpu_ns"]))
-    assert sum(counted.values()) == pytest.approx(sum(grown_ns.values()), rel=0.01)
+    assert sum(counted.values()) == pytest.approx(sum(grown_ns.values()) + moving_ns, rel=0.01)
     for node, ns in grown_ns.items():
-        # To be told to move is still done on the old node: milliseconds, under emulation.
-        assert counted[node] == pytest.approx(ns, rel=0.02), (counted, grown_ns)
+        # To be told to move is done on the old node or on the new one.
+        assert 0.98 * ns <= counted[node] <= 1.02 * ns + moving_ns, (counted, grown_ns, moving_ns)
