@@ -8,7 +8,7 @@ import numpy as np
 
 from numatrace.analyze.rows import group_sums
 from numatrace.analyze.samples.columns import SAMPLE_NS
-from numatrace.analyze.samples.intervals import LEAST_SAMPLES, Weighed
+from numatrace.analyze.samples.intervals import LEAST_SAMPLES
 from numatrace.model.cpulist import NODE_LIMIT
 from numatrace.model.measured import NodeSteps, ShareSpan, TimelineView
 
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from numatrace.analyze.load import Loaded
     from numatrace.analyze.phases.phases import Phases
     from numatrace.analyze.rows import Numbers, Rows
+    from numatrace.analyze.samples.intervals import Weighed
     from numatrace.analyze.samples.measure import Measure
 
 STEPS = 160
@@ -160,20 +161,12 @@ def _shares(loaded: Loaded, measured: Measure, tgid: int | None) -> Iterator[Sha
         )
         if found and not full:
             start_ns, _, before = found.pop()
-            weighed = _sum(before, weighed)
+            weighed = before + weighed
         found.append((start_ns, end_ns, weighed))
     if len(found) > 1 and found[-1][2].independent(effect) < LEAST_SAMPLES:
         _, end_ns, last = found.pop()
         start_ns, _, before = found.pop()
-        found.append((start_ns, end_ns, _sum(before, last)))
+        found.append((start_ns, end_ns, before + last))
     for start_ns, end_ns, weighed in found:
         bounds = (max(0, start_ns - first_ns), max(0, end_ns - first_ns))
         yield ShareSpan(*bounds, measured.share(weighed, effect=effect))
-
-
-def _sum(one: Weighed, other: Weighed) -> Weighed:
-    return Weighed(
-        weight=one.weight + other.weight,
-        remote=one.remote + other.remote,
-        squares=one.squares + other.squares,
-    )

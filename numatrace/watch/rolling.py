@@ -145,7 +145,7 @@ class Rolling:
 
     def remote(self, *, one_node: bool) -> Remote:
         """Return the remote share of all threads."""
-        return samples.remote(samples.total(self._weighed.values()), one_node=one_node)
+        return samples.remote(sum(self._weighed.values(), Weighed()), one_node=one_node)
 
     def lines(self, *, one_node: bool) -> Iterator[ThreadLine]:
         """Yield a line of each thread that ran or was sampled lately, in no order."""
@@ -174,8 +174,8 @@ class Rolling:
         for interval in self._closed:
             for key, sums in interval.threads.items():
                 for name, part in sums.weighed.items():
-                    found[name][key] = samples.add(found[name].get(key, Weighed()), part)
-        own = samples.total(found[HARDWARE].values())
+                    found[name][key] = found[name].get(key, Weighed()) + part
+        own = sum(found[HARDWARE].values(), Weighed())
         self._hardware = own.samples >= LEAST_SAMPLES
         self._weighed = found[HARDWARE if self._hardware else OPERAND]
 
@@ -209,7 +209,7 @@ class Rolling:
         name = HARDWARE if samples.is_hardware(source) else OPERAND
         for (tgid, tid), found in samples.by_thread(columns, n):
             weighed = self._of(tgid, tid).weighed
-            weighed[name] = samples.add(weighed.get(name, Weighed()), found)
+            weighed[name] = weighed.get(name, Weighed()) + found
 
     def _loss(self, columns: Mapping[str, Any], n: int) -> None:
         for name, count in rows(columns, n, "name", "count"):

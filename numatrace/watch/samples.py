@@ -6,20 +6,18 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from numatrace.analyze.samples.columns import WAITING
 from numatrace.analyze.samples.intervals import Weighed
 from numatrace.model.access import HARDWARE_SOURCES
 from numatrace.watch.rows import integers
 from numatrace.watch.snapshot import Remote
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterator, Mapping
 
     from numatrace.watch.slots import ThreadKey
 
 Array = np.ndarray[Any, Any]
-
-WAITING = "spin"
-"""How a sample of a thread that polls memory until another one is done is marked: no access."""
 
 
 def by_thread(columns: Mapping[str, Any], n: int) -> Iterator[tuple[ThreadKey, Weighed]]:
@@ -49,25 +47,6 @@ def _weights(columns: Mapping[str, Any], n: int) -> Array:
         return integers(columns.get("time_ns"), n, 0).astype(np.float64)
     cycles = integers(columns.get("latency_cycles"), n, 0)
     return np.where(cycles > 0, cycles, integers(columns.get("weight"), n, 1)).astype(np.float64)
-
-
-def add(first: Weighed, second: Weighed) -> Weighed:
-    """Return the sums of both."""
-    return Weighed(
-        first.samples + second.samples,
-        0,
-        first.weight + second.weight,
-        first.remote + second.remote,
-        first.squares + second.squares,
-    )
-
-
-def total(parts: Iterable[Weighed]) -> Weighed:
-    """Return the sums of all."""
-    whole = Weighed()
-    for part in parts:
-        whole = add(whole, part)
-    return whole
 
 
 def remote(weighed: Weighed, *, one_node: bool) -> Remote:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-import tempfile
-from pathlib import Path
+from typing import TYPE_CHECKING
 
-from numavm.packages import WORK_PREFIX, say, unpack
+from numavm.packages import kept, unpack
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 _PACKAGES = ("docker.io", "containerd", "runc", "tini")
 _FOLDERS = ("usr/sbin", "usr/bin")
@@ -13,12 +15,11 @@ _FOLDERS = ("usr/sbin", "usr/bin")
 
 def docker_folders(cache: Path) -> list[str]:
     """Folders for PATH that hold `dockerd`, `docker` and what these call."""
-    folder = cache / "docker-1"
-    if not folder.exists():
-        say("fetching docker")
-        with tempfile.TemporaryDirectory(dir=cache, prefix=WORK_PREFIX) as work:
-            unpacked = Path(work) / "docker"
-            for package in _PACKAGES:
-                unpack(package, unpacked)
-            unpacked.rename(folder)
+    folder = kept(cache, "docker-1", "docker", _unpack)
     return [str(folder / each) for each in _FOLDERS]
+
+
+def _unpack(work: Path) -> Path:
+    for package in _PACKAGES:
+        unpack(package, work / "docker")
+    return work / "docker"

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import re
 import subprocess
-import tempfile
 from pathlib import Path
 
 from numavm import VmError
-from numavm.packages import AS_CALLER, WORK_PREFIX, run, say, unpack
+from numavm.packages import AS_CALLER, kept, run, say, unpack
 
 SYSTEM_QEMU = "qemu-system-x86_64"
 # Before 8.1 (commit deba78709ae8 "accel/tcg: Always lock pages before translation") a virtual CPU
@@ -23,15 +22,11 @@ def get_qemu(cache: Path) -> str:
     """The system's QEMU when SAFE, else that of the backports, else the system's after all."""
     if version(SYSTEM_QEMU) >= SAFE:
         return SYSTEM_QEMU
-    folder = cache / "qemu-1"
-    if not folder.exists():
-        say("fetching a newer QEMU")
-        try:
-            with tempfile.TemporaryDirectory(dir=cache, prefix=WORK_PREFIX) as work:
-                _unpack_backport(Path(work) / "qemu").rename(folder)
-        except (VmError, subprocess.CalledProcessError, OSError) as error:
-            say(f"{error}\nusing the system's QEMU: guests crash now and then before version 8.1")
-            return SYSTEM_QEMU
+    try:
+        folder = kept(cache, "qemu-1", "a newer QEMU", lambda work: _unpack_backport(work / "qemu"))
+    except (VmError, subprocess.CalledProcessError, OSError) as error:
+        say(f"{error}\nusing the system's QEMU: guests crash now and then before version 8.1")
+        return SYSTEM_QEMU
     return str(_program(folder))
 
 

@@ -5,17 +5,17 @@ from __future__ import annotations
 import re
 import struct
 import subprocess
-import tempfile
 from dataclasses import dataclass
-from pathlib import Path
+from functools import partial
 from typing import TYPE_CHECKING
 
 from numavm import VmError
 from numavm.initrd import base_archive
-from numavm.packages import WORK_PREFIX, apt, run, say, tool, unpack
+from numavm.packages import apt, kept, run, tool, unpack
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+    from pathlib import Path
 
 LAYOUT = "kernels-1"
 """Name of the folder in the cache; another number when what is in it changes."""
@@ -52,10 +52,8 @@ def get_kernel(wanted: str, cache: Path) -> Kernel:
     version = newest((path.name for path in kernels.iterdir()), wanted)
     if version is None:
         version = _newest_package(wanted)
-        say(f"fetching kernel {version}")
-        with tempfile.TemporaryDirectory(dir=cache, prefix=WORK_PREFIX) as work:
-            _make_ready(version, Path(work)).rename(kernels / version)
-    return Kernel(kernels / version)
+    name = f"{LAYOUT}/{version}"
+    return Kernel(kept(cache, name, f"kernel {version}", partial(_make_ready, version)))
 
 
 def newest(versions: Iterable[str], wanted: str) -> str | None:

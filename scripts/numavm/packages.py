@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING
 from numavm import VmError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
 # qemu, mkfs.ext4, depmod, what unpacks kernels; then what commands in the guest expect.
 PACKAGES = ("qemu-system-x86", "e2fsprogs", "kmod", "xz-utils", "zstd", "numactl", "python3-bpfcc")
@@ -42,6 +43,19 @@ def locked_cache() -> Iterator[Path]:
         for leftover in folder.glob(f"{WORK_PREFIX}*"):  # of a run that was killed
             shutil.rmtree(leftover)
         yield folder
+
+
+def kept(cache: Path, name: str, what: str, make: Callable[[Path], Path]) -> Path:
+    """The folder of this name in the cache; made where it is not there, and whole or not there.
+
+    `make` gets a folder to work in, and returns what is to be kept.
+    """
+    folder = cache / name
+    if not folder.exists():
+        say(f"fetching {what}")
+        with tempfile.TemporaryDirectory(dir=cache, prefix=WORK_PREFIX) as work:
+            make(Path(work)).rename(folder)
+    return folder
 
 
 def install_packages() -> None:

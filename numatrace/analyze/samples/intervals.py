@@ -31,6 +31,17 @@ class Weighed:
     """Sum of the squares of the samples' weights."""
     lost_ns: float = 0.0
 
+    def __add__(self, other: Weighed) -> Weighed:
+        """Return the sums of both groups."""
+        return Weighed(
+            self.samples + other.samples,
+            self.time_ns + other.time_ns,
+            self.weight + other.weight,
+            self.remote + other.remote,
+            self.squares + other.squares,
+            self.lost_ns + other.lost_ns,
+        )
+
     def independent(self, design_effect: float = 1.0) -> float:
         """Return how many independent, equal samples tell as much.
 

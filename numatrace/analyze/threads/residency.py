@@ -43,11 +43,18 @@ class ThreadSums:
     oncpu_ns: Counter[int] = field(default_factory=Counter)
     moves: int = 0
     balance_moves: int = 0
-    phase_ns: Counter[str] = field(default_factory=Counter)
     phase_node_ns: Counter[tuple[str, int]] = field(default_factory=Counter)
     """CPU time in each phase on each node."""
     faults: int = 0
     sampled_faults: int = 0
+
+    @property
+    def phase_ns(self) -> Counter[str]:
+        """CPU time in each phase on all nodes."""
+        found: Counter[str] = Counter()
+        for (phase, _), ns in self.phase_node_ns.items():
+            found[phase] += ns
+        return found
 
     @property
     def total_ns(self) -> int:
@@ -151,7 +158,6 @@ class Residency:
                 sums = self.sums((group, thread))
                 sums.oncpu_ns[where] += ns
                 for phase, part in self._time_split.split(self._since(t_ns), t_ns, ns):
-                    sums.phase_ns[phase] += part
                     sums.phase_node_ns[phase, where] += part
             return
         count = np.ones(len(tid), np.uint64)

@@ -46,7 +46,7 @@ def _todo(host: Host, choice: Choice) -> str:
         return "Report this CPU, with /proc/cpuinfo, for numatrace's tables"
     if not choice.perf and "perf is not installed" in choice.why[0]:
         return read_distribution(host.root).install("perf", root=host.euid == 0)
-    if "no PMU" in choice.why[0] and choice.row:
+    if "no PMU" in choice.why[0]:
         return "Record on bare metal, or on a virtual machine with a virtual PMU, for these"
     return "Nothing: what can be had here is used"
 
