@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from numatrace.model.units import format_count, format_ns
 from numatrace.render.bars import Heat
-from numatrace.render.layout import INDENT, bullets, heading, paint, paragraph
+from numatrace.render.layout import INDENT, bullets, faint, heading, paragraph
 from numatrace.render.options import DEFAULT_TOP
 from numatrace.render.processes import by_process
 from numatrace.render.split import NOTHING, Split, count_cell, share_cell_of
@@ -57,7 +57,7 @@ def threads(report: Report, options: RenderOptions) -> list[str]:
     text = "Moves: how often the thread began to run on another node. Faults: page faults, exact."
     if any(thread.balance_moves for thread in shown):
         text += " In brackets: moves that the kernel's NUMA balancing made."
-    lines += [paint(row, "faint", options) for row in paragraph(text, options)]
+    lines += faint(text, options)
     return lines + bullets(_limits(report, shown), options)
 
 

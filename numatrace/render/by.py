@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from numatrace.model.units import format_bytes, format_count, format_ns
 from numatrace.render.activity import threads
-from numatrace.render.layout import heading, paint, paragraph
+from numatrace.render.layout import faint, heading, paragraph
 from numatrace.render.reads import TOO_FEW, place_name, remote_cell, thread_reads
 from numatrace.render.sampling import source
 from numatrace.render.split import NOTHING, Split, heat_cell
@@ -114,7 +114,7 @@ def _placed(what: str, every: Sequence[_Row], report: Report, options: RenderOpt
     if rest:
         size = format_bytes(sum(row.bytes for row in rest))
         lines += paragraph(f"and {format_count(len(rest), f'more {what}')} of {size}", options)
-    return lines + _note(READS if read else NO_READS, options)
+    return lines + faint(READS if read else NO_READS, options)
 
 
 def _placed_cells(row: _Row, split: Split, *, read: bool) -> list[str]:
@@ -150,7 +150,7 @@ def _nodes(report: Report, options: RenderOptions) -> list[str]:
     if len(nodes) > options.rows:
         lines += paragraph(f"and {format_count(len(nodes) - options.rows, 'more node')}", options)
     text = "Read from it: sampled CPU time of the server in accesses to that node's memory, loading"
-    return lines + _note(
+    return lines + faint(
         f"{text} left out; by other nodes: the part of threads elsewhere.", options
     )
 
@@ -181,7 +181,7 @@ def _phases(report: Report, options: RenderOptions) -> list[str]:
         "Nodes: whose memory the server reads from, by sampled time; a dash where the samples are"
     )
     text += " too few. Remote: of the reads of weights."
-    return ["", *table(heads, rows, options), *_note(text, options)]
+    return ["", *table(heads, rows, options), *faint(text, options)]
 
 
 def _split(reads: dict[int, _Read], report: Report) -> dict[int, int]:
@@ -232,10 +232,6 @@ def _by_memory(found: Iterable[ReadView]) -> dict[int, _Read]:
                 before.lost_ns + each.lost_ns,
             )
     return dict(sorted(reads.items()))
-
-
-def _note(text: str, options: RenderOptions) -> list[str]:
-    return [paint(row, "faint", options) for row in paragraph(text, options)]
 
 
 TABLES: dict[By, tuple[str, Callable[[Report, RenderOptions], list[str]]]] = {

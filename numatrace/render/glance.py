@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from numatrace.model.units import format_bytes, format_count, format_ns, format_share
-from numatrace.render.layout import INDENT, bullets, heading, paint, paragraph, wrap
+from numatrace.model.units import format_bytes, format_ns, format_share
+from numatrace.render.layout import INDENT, bullets, faint, heading, paint, paragraph, wrap
 from numatrace.render.processes import process_name
-from numatrace.render.split import heat_cell, share_cell_of
+from numatrace.render.split import fullest, heat_cell, not_pictured, share_cell_of
 from numatrace.render.tables import Column, table
 from numatrace.render.weighed import times
 
@@ -30,8 +30,6 @@ STYLE = {
 }
 LABEL = 8
 """Columns for what a line of the answer is about."""
-NODE_ROWS = 8
-"""Nodes that the first picture shows; the machine's own table has all."""
 NODES = (
     "A node is a part of the machine: some memory and, as a rule, the CPUs next to it. To a thread,"
     " memory of another node than its CPU's is remote: it can be used, but takes longer to reach."
@@ -55,7 +53,7 @@ def verdict(report: Report, options: RenderOptions) -> list[str]:
     nodes = _nodes(report, options)
     lines += ["", *nodes] if nodes else []
     words = ONE_NODE if len(report.machine.nodes) == 1 else NODES
-    lines += ["", *(paint(row, "faint", options) for row in paragraph(words, options))]
+    lines += ["", *faint(words, options)]
     shown = {evidence.text for finding in report.findings for evidence in finding.evidence}
     reasons = [each for each in report.verdict.reasons if each.text not in shown]
     return lines + (["", *evidences(reasons, options)] if reasons else [])
@@ -199,29 +197,23 @@ def _nodes(report: Report, options: RenderOptions) -> list[str]:
     heads = [Column("node"), Column("CPUs", right=False, least=6)]
     heads.append(Column(f"weights, {format_bytes(sizes[0])}"))
     heads.append(Column(f"compute threads, {format_ns(sizes[1])}"))
+    cpus = {view.node: view.cpus for view in views}
     rows = [
         [
-            str(view.node),
-            view.cpus or "none",
-            heat_cell(places[0].get(view.node, 0), sizes[0]),
-            heat_cell(places[1].get(view.node, 0), sizes[1], "work"),
+            str(node),
+            cpus[node] or "none",
+            heat_cell(places[0].get(node, 0), sizes[0]),
+            heat_cell(places[1].get(node, 0), sizes[1], "work"),
         ]
-        for view in sorted(views, key=lambda view: _weight(places, sizes, view.node))[:NODE_ROWS]
+        for node in fullest(cpus, lambda node: _weight(places, sizes, node))
     ]
-    rows.sort(key=lambda row: int(row[0]))
-    lines = table(heads, rows, options)
-    if len(views) > NODE_ROWS:
-        more = format_count(len(views) - NODE_ROWS, "more node")
-        lines += paragraph(f"and {more} with less", options)
-    return lines
+    return table(heads, rows, options) + not_pictured(cpus, options)
 
 
-def _weight(
-    places: tuple[Mapping[int, int], ...], sizes: list[int], node: int
-) -> tuple[float, int]:
-    """Order nodes by what is on them."""
+def _weight(places: tuple[Mapping[int, int], ...], sizes: list[int], node: int) -> float:
+    """Return how much of all is on a node."""
     parts = (each.get(node, 0) / size for each, size in zip(places, sizes, strict=True) if size)
-    return -sum(parts), node
+    return sum(parts)
 
 
 def _sourced(evidence: Evidence) -> str:

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 from numatrace.model.units import format_count
 from numatrace.render.bars import LEVELS, strip
-from numatrace.render.layout import INDENT, paint, paragraph
+from numatrace.render.layout import INDENT, faint, paint
+from numatrace.render.split import fullest
 from numatrace.render.width import columns
 
 if TYPE_CHECKING:
@@ -16,8 +17,6 @@ if TYPE_CHECKING:
     from numatrace.render.options import RenderOptions
 
 LABEL = 9
-NODE_LINES = 8
-"""Nodes with most of the model that have a line each."""
 WIDEST = 3
 """Characters for one layer, of a model with few."""
 
@@ -34,7 +33,7 @@ def layer_map(
     groups = [numbered[at : at + together] for at in range(0, len(numbered), together)]
     each = min(WIDEST, space // len(groups))
     lines = [_scale(numbered, each * len(groups), options)]
-    shown = _fullest(numbered, nodes)
+    shown = fullest(nodes, lambda node: sum(layer.node_bytes.get(node, 0) for layer in numbered))
     lines += [
         _row(f"node {node}", [_share(group, node) for group in groups], each, options)
         for node in shown
@@ -61,7 +60,7 @@ def _legend(
         text += " Remote: measured share of its reads; a blank where the samples are too few."
     if len(nodes) > len(shown):
         text += f" {format_count(len(nodes) - len(shown), 'node')} with less are left out."
-    return [paint(row, "faint", options) for row in paragraph(text, options)]
+    return faint(text, options)
 
 
 def _scale(numbered: Sequence[LayerView], width: int, options: RenderOptions) -> str:
@@ -80,11 +79,6 @@ def _row(
 ) -> str:
     shown = "".join(" " * each if s is None else strip([s]) * each for s in shares)
     return INDENT + f"{label:<{LABEL}}" + paint(shown.rstrip(), style, options)
-
-
-def _fullest(numbered: Sequence[LayerView], nodes: Sequence[int]) -> list[int]:
-    sizes = {node: sum(layer.node_bytes.get(node, 0) for layer in numbered) for node in nodes}
-    return sorted(sorted(nodes, key=lambda node: (-sizes[node], node))[:NODE_LINES])
 
 
 def _share(group: Sequence[LayerView], node: int | None) -> float:

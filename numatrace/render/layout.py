@@ -81,6 +81,11 @@ def paragraph(text: str, options: RenderOptions, first: str = INDENT) -> list[st
     return [(first if index == 0 else " " * start) + row for index, row in enumerate(rows)]
 
 
+def faint(text: str, options: RenderOptions) -> list[str]:
+    """Return the explanation of a picture or a table; nothing for no text."""
+    return [paint(row, "faint", options) for row in paragraph(text, options)] if text else []
+
+
 def bullets(texts: Iterable[str], options: RenderOptions, indent: str = INDENT) -> list[str]:
     """Return a list with a dash before each text."""
     return [row for text in texts for row in paragraph(text, options, f"{indent}- ")]

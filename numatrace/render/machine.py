@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from numatrace.model.cpulist import format_cpulist
 from numatrace.model.units import format_bytes, format_count, format_ns
-from numatrace.render.layout import INDENT, heading, paint, paragraph
+from numatrace.render.layout import INDENT, faint, heading, paint, paragraph
 from numatrace.render.split import NOTHING, in_words
 from numatrace.render.tables import Column, table
 from numatrace.render.width import clean, clip
@@ -41,7 +41,7 @@ def machine(report: Report, options: RenderOptions) -> list[str]:
         lines += paragraph(f"and {len(view.nodes) - NODE_ROWS} more nodes", options)
     if any(node.distances for node in view.nodes) and several:
         text = "Distance: the firmware's hint from node to node; 10 is the node itself; no latency."
-        lines += [paint(row, "faint", options) for row in paragraph(text, options)]
+        lines += faint(text, options)
     return lines
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from numatrace.model.units import format_bytes, format_count
 from numatrace.render.layermap import layer_map
-from numatrace.render.layout import INDENT, bullets, heading, paint, paragraph
+from numatrace.render.layout import INDENT, bullets, faint, heading, paragraph
 from numatrace.render.processes import by_process
 from numatrace.render.ranges import ranges
 from numatrace.render.split import NOTHING, Split, count_cell
@@ -50,7 +50,7 @@ def regions(report: Report, options: RenderOptions) -> list[str]:
     if any(region.cls == PRIVATE for region in shown):
         text = "Private memory: the KV cache, compute buffers or weights that no file backs;"
         text += " a mapping does not tell which."
-        lines += [paint(row, "faint", options) for row in paragraph(text, options)]
+        lines += faint(text, options)
     return lines + bullets(_changes(shown), options)
 
 

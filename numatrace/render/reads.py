@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from numatrace.model.units import format_ns
 from numatrace.render.activity import role_name
 from numatrace.render.bars import Heat
-from numatrace.render.layout import heading, paint, paragraph
+from numatrace.render.layout import faint, heading, paragraph
 from numatrace.render.sampling import sampling, source
 from numatrace.render.split import NOTHING, count_cell, share_cell_of
 from numatrace.render.tables import Column, table
@@ -158,7 +158,7 @@ def _phases(found: Sequence[PhaseView], options: RenderOptions) -> list[str]:
     text = "Remote: of the time spent reading. Tables but this one leave out loading."
     notes = [f"{each.phase}, a prompt or decoding: {each.note}." for each in found if each.note]
     text = " ".join([text, *(note[0].upper() + note[1:] for note in notes)])
-    return lines + [paint(row, "faint", options) for row in paragraph(text, options)]
+    return lines + faint(text, options)
 
 
 def place_name(region: str, layer: int | None, *, weights: bool = False) -> str:

@@ -5,21 +5,25 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from numatrace.model.cpulist import format_cpulist
-from numatrace.model.units import format_share
+from numatrace.model.units import format_count, format_share
 from numatrace.render.bars import Heat, strip
+from numatrace.render.layout import paragraph
 from numatrace.render.tables import Column
 from numatrace.render.width import clip
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping, Sized
 
     from numatrace.model.measured import Figure
     from numatrace.model.report import Report
+    from numatrace.render.options import RenderOptions
 
 NODE_COLUMNS = 3
 """Nodes that get a column each; more of them do not fit beside the other figures."""
 MAPPED_NODES = 16
 """Nodes that have a character each where they have no column."""
+PICTURED_NODES = 8
+"""Nodes of a picture, which is to be seen at a glance; tables have more."""
 NAMED_NODES = 8
 """Nodes with the largest shares that a sentence names."""
 NOTHING = "-"
@@ -60,6 +64,19 @@ class Split:
             return [most]
         shares = [amounts.get(node, 0) / total if total else 0.0 for node in self.nodes]
         return [Heat(strip(shares), None, self._style), most]
+
+
+def fullest(nodes: Iterable[int], amount: Callable[[int], float]) -> list[int]:
+    """Return the nodes that a picture shows, those with most, in the order of their numbers."""
+    return sorted(sorted(nodes, key=lambda node: (-amount(node), node))[:PICTURED_NODES])
+
+
+def not_pictured(nodes: Sized, options: RenderOptions) -> list[str]:
+    """Say how many nodes a table of the `fullest` leaves out; nothing for none."""
+    rest = len(nodes) - PICTURED_NODES
+    return (
+        paragraph(f"and {format_count(rest, 'more node')} with less", options) if rest > 0 else []
+    )
 
 
 def heat_cell(part: int, total: int, style: str = "bar") -> str:

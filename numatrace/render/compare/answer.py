@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from numatrace.model.units import format_ns, format_share
-from numatrace.render.compare.cells import YES_NO, faint, points
+from numatrace.render.compare.cells import YES_NO, points
 from numatrace.render.compare.glance import glance
-from numatrace.render.layout import bullets, heading, paragraph
+from numatrace.render.layout import bullets, faint, heading, paragraph
 from numatrace.render.split import NOTHING, share_cell_of
 from numatrace.render.tables import Column, table
 from numatrace.render.width import clean, clip_middle

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from numatrace.model.units import format_bytes, format_ns, format_share
-from numatrace.render.layout import paint, paragraph
 from numatrace.render.split import NOTHING, share_cell_of
 
 if TYPE_CHECKING:
@@ -13,7 +12,6 @@ if TYPE_CHECKING:
 
     from numatrace.model.comparison import Change, Comparison
     from numatrace.model.measured import Figure
-    from numatrace.render.options import RenderOptions
 
 YES_NO = {None: NOTHING, True: "yes", False: "no"}
 DECIMALS = ((100, 0), (1, 1), (0, 2))
@@ -111,8 +109,3 @@ class Places:
             return "/".join(f"{100 * amounts.get(node, 0) / total:.0f}" for node in self._nodes)
         node = min(amounts, key=lambda each: (-amounts[each], each))
         return f"{node}: {format_share(amounts[node] / total)}"
-
-
-def faint(text: str, options: RenderOptions) -> list[str]:
-    """Return the explanation below a table; nothing for no text."""
-    return [paint(row, "faint", options) for row in paragraph(text, options)] if text else []

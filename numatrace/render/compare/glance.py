@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from numatrace.model.units import format_count, format_share
+from numatrace.model.units import format_share
 from numatrace.render.bars import Heat
 from numatrace.render.compare.cells import sourced
 from numatrace.render.layout import INDENT, heading, paint, paragraph, wrap
-from numatrace.render.split import NOTHING
+from numatrace.render.split import NOTHING, fullest, not_pictured
 from numatrace.render.tables import Column, table
 
 if TYPE_CHECKING:
@@ -17,8 +17,6 @@ if TYPE_CHECKING:
     from numatrace.render.options import RenderOptions
 
 GOOD = ("as-predicted", "better", "same")
-NODE_ROWS = 8
-"""Nodes that the picture shows; the table of nodes has more."""
 
 
 def glance(comparison: Comparison, options: RenderOptions) -> list[str]:
@@ -47,13 +45,10 @@ def _picture(comparison: Comparison, options: RenderOptions) -> list[str]:
         return []
     titles = ("weights before", "after", "threads before", "after")
     heads = [Column("node"), *(Column(title) for title in titles)]
-    fullest = sorted(nodes, key=lambda node: (-_most(node), node.node))[:NODE_ROWS]
-    rows = [_row(node) for node in sorted(fullest, key=lambda node: node.node)]
-    lines = table(heads, rows, options)
-    if len(nodes) > NODE_ROWS:
-        more = format_count(len(nodes) - NODE_ROWS, "more node")
-        lines += paragraph(f"and {more} with less", options)
-    return lines
+    changes = {each.node: each for each in nodes}
+    shown = fullest(changes, lambda node: _most(changes[node]))
+    lines = table(heads, [_row(changes[node]) for node in shown], options)
+    return lines + not_pictured(changes, options)
 
 
 def _row(node: NodeChange) -> list[str]:

@@ -11,12 +11,11 @@ from numatrace.render.compare.cells import (
     amount,
     arrow,
     bytes_cell,
-    faint,
     number,
     remote_cell,
     share_cell,
 )
-from numatrace.render.layout import INDENT, heading, paragraph
+from numatrace.render.layout import INDENT, faint, heading, paragraph
 from numatrace.render.split import NOTHING
 from numatrace.render.tables import Column, table
 from numatrace.render.width import clean, clip_middle

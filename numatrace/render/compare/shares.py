@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from numatrace.render.compare.cells import YES_NO, faint, number, share_change, sourced
-from numatrace.render.layout import heading
+from numatrace.render.compare.cells import YES_NO, number, share_change, sourced
+from numatrace.render.layout import faint, heading
 from numatrace.render.tables import Column, table
 
 if TYPE_CHECKING:
