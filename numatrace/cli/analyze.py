@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 import threading
 import time
@@ -16,9 +15,7 @@ from numatrace.cli import shared
 from numatrace.cli.output import (
     check_output,
     encodable,
-    shows_blocks,
-    terminal_height,
-    terminal_width,
+    look,
     write_output,
     wrote,
 )
@@ -131,25 +128,15 @@ def analyze(
     and nothing is changed.
     """
     from numatrace.cli import plugins
-    from numatrace.render import RenderOptions
 
     check_outputs(trace, {"-o": output, "--fix-script": fix_script, "--html": html}, force=force)
     name = format_of(as_json, format_name)
     render, ours = plugins.renderer(name, others=not no_plugins)
     report = read_report(trace, others=not no_plugins, pid=pid, phase=phase)
-    terminal = output is None and sys.stdout.isatty()
-    options = RenderOptions(
-        width=width or terminal_width(terminal=terminal),
-        top=top,
-        tensors=tensors,
-        colour=terminal and not os.environ.get("NO_COLOR"),
-        height=terminal_height() if terminal else None,
-        by=by,
-        ascii=output is None and not shows_blocks(),
-    )
+    options = look(output, width, top=top, tensors=tensors, by=by)
     text = render(report, options)
     if output is None:
-        text = text if ours or not terminal else plugins.without_controls(text)
+        text = text if ours or not sys.stdout.isatty() else plugins.without_controls(text)
         click.echo(encodable(text), nl=False, color=options.colour)
     else:
         write_output(output, text, force=force)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,9 +12,7 @@ from numatrace.cli.analyze import read_report
 from numatrace.cli.output import (
     check_output,
     encodable,
-    shows_blocks,
-    terminal_height,
-    terminal_width,
+    look,
     write_output,
     wrote,
 )
@@ -111,17 +107,9 @@ def _put(
     width: int | None,
 ) -> None:
     """Print the comparison, or write it to a file and say what it says."""
-    from numatrace.render import RenderOptions
     from numatrace.render.compare import comparison_json, comparison_text
 
-    terminal = output is None and sys.stdout.isatty()
-    options = RenderOptions(
-        width=width or terminal_width(terminal=terminal),
-        top=top,
-        colour=terminal and not as_json and not os.environ.get("NO_COLOR"),
-        height=terminal_height() if terminal else None,
-        ascii=output is None and not shows_blocks(),
-    )
+    options = look(output, width, top=top)
     text = comparison_json(found) if as_json else comparison_text(found, options)
     if output is None:
         click.echo(encodable(text), nl=False, color=options.colour)

@@ -3,31 +3,28 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 import time
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 import click
 
 from numatrace.cli import shared
-from numatrace.cli.output import check_output
+from numatrace.cli.output import beside, check_output, replacing, unwritable
 from numatrace.export import FORMATS, format_of
-from numatrace.model.errors import TraceError, UsageError
+from numatrace.model.errors import UsageError
 from numatrace.model.events import EVENTS
 from numatrace.model.text import printable
 from numatrace.model.units import format_bytes
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from numatrace.export.write import Exported
 
 STDOUT = Path("-")
 PATIENCE_S = 1.0
 """An export that takes longer says how far it is, as often as this."""
+TODO = "free some space or choose another -o FILE"
 SCHEMAS = ("report", "comparison")
 
 EPILOG = """\b
@@ -91,8 +88,11 @@ def export(
         return 0
     output = output or trace.with_suffix(FORMATS[format_].suffixes[0])
     check_output(output, trace, force=force)
-    with _replacing(output, force=force) as stream:
+    place = beside(output)
+    # For its owner only, as the trace itself: it has the same names, paths and command lines.
+    with replacing(output, place, 0o600, TODO) as stream:
         done = _run(trace, format_, stream, kinds)
+        check_output(output, place, force=force)
     _tell(done, printable(str(output)), format_)
     return 0
 
@@ -145,36 +145,7 @@ def _run_to_stdout(trace: Path, format_: str, kinds: tuple[str, ...]) -> Exporte
     except BrokenPipeError:
         raise
     except OSError as error:
-        raise _disk_error("to standard output", error) from error
-
-
-@contextmanager
-def _replacing(output: Path, *, force: bool) -> Iterator[BinaryIO]:
-    """Write to another name beside it, and rename: a failure leaves what was there before.
-
-    For its owner only, as the trace itself: it has the same names, paths and command lines.
-    """
-    place = output.with_name(f".{output.name}.{os.getpid()}")
-    try:
-        fd = os.open(place, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-    except OSError as error:
-        raise _disk_error(output, error) from error
-    try:
-        with os.fdopen(fd, "wb") as stream:
-            yield stream
-        check_output(output, place, force=force)
-        place.replace(output)
-    except OSError as error:
-        place.unlink(missing_ok=True)
-        raise _disk_error(output, error) from error
-    except BaseException:
-        place.unlink(missing_ok=True)
-        raise
-
-
-def _disk_error(output: Path | str, error: OSError) -> TraceError:
-    why = error.strerror or str(error)
-    return TraceError(f"cannot write {output}", why, "free some space or choose another -o FILE")
+        raise unwritable("to standard output", error, TODO) from error
 
 
 class _Progress:

@@ -6,7 +6,8 @@ import os
 import shlex
 import shutil
 import sys
-from typing import TYPE_CHECKING
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import click
 
@@ -15,7 +16,10 @@ from numatrace.model.text import printable
 from numatrace.model.units import format_bytes
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
+
+    from numatrace.render import RenderOptions
 
 LEAST_WIDTH, MOST_WIDTH = 80, 120
 """Columns of a terminal that are used: the tables need the least, text is hard to read in more."""
@@ -27,6 +31,20 @@ def terminal_width(*, terminal: bool) -> int:
         return LEAST_WIDTH
     columns = shutil.get_terminal_size((LEAST_WIDTH, 24)).columns
     return min(max(columns, LEAST_WIDTH), MOST_WIDTH)
+
+
+def look(output: Path | None, width: int | None, **more: Any) -> RenderOptions:
+    """Return how a text is to look where it goes; `more` options as in RenderOptions."""
+    from numatrace.render import RenderOptions
+
+    terminal = output is None and sys.stdout.isatty()
+    return RenderOptions(
+        width=width or terminal_width(terminal=terminal),
+        colour=terminal and not os.environ.get("NO_COLOR"),
+        height=terminal_height() if terminal else None,
+        ascii=output is None and not shows_blocks(),
+        **more,
+    )
 
 
 def terminal_height() -> int:
@@ -67,26 +85,47 @@ def write_output(output: Path, text: str, *, force: bool, mode: int = 0o644) -> 
     Raises UsageError when the file has come to exist meanwhile (without `force`), TraceError when
     the system refuses.
     """
-    place = output.with_name(f".{output.name}.{os.getpid()}") if force else output
+    place = beside(output) if force else output
     try:
-        fd = os.open(place, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
-    except FileExistsError as error:
+        with replacing(output, place, mode, "choose another place with -o") as stream:
+            stream.write(text.encode())
+    except TraceError as error:
+        if not isinstance(error.__cause__, FileExistsError):
+            raise
         todo = "choose another -o FILE, or use --force"
         raise UsageError(f"cannot write {place}", "it exists already", todo) from error
-    except OSError as error:
-        raise _disk_error(output, error) from error
+
+
+def beside(output: Path) -> Path:
+    """Return the name of a file that is to take the place of another one."""
+    return output.with_name(f".{output.name}.{os.getpid()}")
+
+
+@contextmanager
+def replacing(output: Path, place: Path, mode: int, todo: str) -> Iterator[BinaryIO]:
+    """Write a new file, which gets the name of `output` at the end; a failure leaves nothing of it.
+
+    Raises TraceError with this `todo` when the system refuses, or has such a file.
+    """
     try:
-        with os.fdopen(fd, "w", encoding="utf-8", newline="\n") as file:
-            file.write(text)
+        fd = os.open(place, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
+    except OSError as error:
+        raise unwritable(output, error, todo) from error
+    try:
+        with os.fdopen(fd, "wb") as stream:
+            yield stream
         place.replace(output)
     except OSError as error:
         place.unlink(missing_ok=True)
-        raise _disk_error(output, error) from error
+        raise unwritable(output, error, todo) from error
+    except BaseException:
+        place.unlink(missing_ok=True)
+        raise
 
 
-def _disk_error(output: Path, error: OSError) -> TraceError:
-    why = error.strerror or str(error)
-    return TraceError(f"cannot write {output}", why, "choose another place with -o")
+def unwritable(output: Path | str, error: OSError, todo: str) -> TraceError:
+    """What to say of an output that the system refuses."""
+    return TraceError(f"cannot write {output}", error.strerror or str(error), todo)
 
 
 def wrote(output: Path) -> None:

@@ -14,6 +14,7 @@ import click
 
 from numatrace.cli import shared
 from numatrace.cli.record_text import links_text, start_text, status_text, summary_text
+from numatrace.cli.signals import ended_by
 from numatrace.model.errors import UsageError
 from numatrace.model.text import printable
 
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
     from numatrace.model.machine import Links
     from numatrace.record.bpf.loader import Loading
     from numatrace.record.options import Options
-    from numatrace.record.session import Session
     from numatrace.record.summary import Status, Summary
 
 EPILOG = """\b
@@ -197,7 +197,7 @@ def _record(
     session = Session(options, loading)
     launched = None
     try:
-        with _stopped_by_signals(session):
+        with ended_by((signal.SIGINT, signal.SIGTERM), session.stop):
             if command:
                 launched = start_command(command)
                 pids = [launched.pid]
@@ -220,18 +220,6 @@ def _record(
         if launched:
             launched.end()
         raise
-
-
-@contextmanager
-def _stopped_by_signals(session: Session) -> Iterator[None]:
-    """SIGINT and SIGTERM end the recording, not the program."""
-    numbers = (signal.SIGINT, signal.SIGTERM)
-    old = {n: signal.signal(n, lambda *_: session.stop("interrupted")) for n in numbers}
-    try:
-        yield
-    finally:
-        for number, handler in old.items():
-            signal.signal(number, handler)
 
 
 @contextmanager

@@ -16,6 +16,7 @@ import click
 
 from numatrace.cli import shared
 from numatrace.cli.output import encodable
+from numatrace.cli.signals import ended_by
 from numatrace.model.errors import UsageError
 from numatrace.model.text import printable
 
@@ -45,6 +46,7 @@ PLAIN_WIDTH = 100
 LEAST_WIDTH = 60
 PLAIN_ROWS = 20
 COUNT = "count"
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 @click.command(epilog=EPILOG)
@@ -133,7 +135,7 @@ def _on_terminal(options: Options, pids: list[int], loading: Loading) -> int:
 
     display = Display(Terminal(sys.stdout, sys.stdin.fileno()))
     watching = Watching(options, pids, display.take, display.say)
-    with _ended_by_signals(watching), _given_up_on_errors(watching), display.terminal:
+    with ended_by(SIGNALS, watching.sessions.stop), _given_up_on_errors(watching), display.terminal:
         display.draw()
         watching.start(loading)
         reason = display.run(watching)
@@ -186,7 +188,7 @@ def _as_lines(
             watching.sessions.stop(COUNT)
 
     watching = Watching(options, pids, show, _tell)
-    with _ended_by_signals(watching), _given_up_on_errors(watching):
+    with ended_by(SIGNALS, watching.sessions.stop), _given_up_on_errors(watching):
         watching.start(loading)
         reason = watching.run(time.sleep)
         watching.sessions.end()
@@ -218,19 +220,3 @@ def _given_up_on_errors(watching: Watching) -> Iterator[None]:
     except BaseException:
         watching.sessions.abandon()
         raise
-
-
-@contextmanager
-def _ended_by_signals(watching: Watching) -> Iterator[None]:
-    """SIGINT, SIGTERM and SIGHUP end the watching, not the program."""
-    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-
-    def end(*_: object) -> None:
-        watching.sessions.stop("interrupted")
-
-    old = {number: signal.signal(number, end) for number in numbers}
-    try:
-        yield
-    finally:
-        for number, handler in old.items():
-            signal.signal(number, handler)
