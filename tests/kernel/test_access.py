@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import threading
 import time
 from pathlib import Path
@@ -27,6 +26,7 @@ from numatrace.record.sampling.registers import in_order
 from numatrace.record.sampling.sampler import mem_nodes
 from numatrace.record.sampling.ticks import Ticks
 from numatrace.record.session import Session
+from tests.kernel.steal import stolen_ns
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -93,12 +93,6 @@ def test_reads_of_a_buffer_have_addresses_in_it(armed: Armed) -> None:
     nodes, told = mem_nodes(user["tgid"], addr, known)
     assert told[inside].all()
     assert (nodes[inside] >= 0).all()
-
-
-def stolen_ns() -> int:
-    """Time that a hypervisor gave to others, of all CPUs: field 8 of /proc/stat, in ticks."""
-    ticks = int(Path("/proc/stat").read_text().splitlines()[0].split()[8])
-    return ticks * 1_000_000_000 // os.sysconf("SC_CLK_TCK")
 
 
 def test_samples_stand_for_the_time_on_cpu(armed: Armed) -> None:

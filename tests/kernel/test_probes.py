@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 import time
@@ -16,6 +15,7 @@ from numatrace.model.events import EVENT
 from numatrace.record.bpf.plan import Plan
 from numatrace.record.bpf.probes import Probes
 from numatrace.record.bpf.stimulus import Stimulus
+from tests.kernel.steal import STEAL_TICK_NS, stolen_ns
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -26,7 +26,6 @@ Armed = tuple[Probes, Stimulus]
 ATTEMPTS = 9
 PIECE_NS = 30_000_000
 """Of the CPU time that the stimulus burns, in 20 pieces: no turn is longer."""
-TICK_NS = 1_000_000_000 // os.sysconf("SC_CLK_TCK")
 
 
 @pytest.fixture
@@ -134,7 +133,7 @@ def test_time_on_cpu_equals_schedstat(armed: Armed) -> None:
         counted_ns, grown_ns = (
             now - then for now, then in zip(spent_ns(armed), before, strict=True)
         )
-        stolen = stolen_ns() - stolen + (TICK_NS if stolen else 0)  # some is counted later
+        stolen = stolen_ns() - stolen + (STEAL_TICK_NS if stolen else 0)  # some is counted later
         assert counted_ns <= 1.01 * grown_ns + stolen
         assert grown_ns >= 0.98 * 20 * PIECE_NS
         missed = probes.unseen_turns() - unseen
@@ -148,11 +147,6 @@ def spent_ns(armed: Armed) -> tuple[int, int]:
     probes, stimulus = armed
     keys, values = probes.oncpu.items()
     return int(values["ns"][keys["tid"] == stimulus.pid].sum()), stimulus.schedstat_ns()
-
-
-def stolen_ns() -> int:
-    """Time that the hypervisor took from all CPUs so far, in ticks: proc_stat(5)."""
-    return int(Path("/proc/stat").read_text().split()[8]) * TICK_NS
 
 
 def test_births_execs_and_ends(armed: Armed) -> None:

@@ -38,3 +38,15 @@ class Anything:
         if origin is dict:
             return st.dictionaries(st.integers(0, 1023), self.counts, max_size=self.nodes)
         return st.none() | self.of(inner[0])  # X | None
+
+
+ANYTHING = Anything(
+    {
+        int: st.integers(),
+        str: st.text(st.characters()),
+        bool: st.booleans(),
+        float: st.floats(allow_nan=False, allow_infinity=False),
+    },
+    st.integers(),
+)
+"""All that JSON has a form for."""

@@ -25,6 +25,7 @@ from numatrace.model.topology import Node, NodeMemory, Topology
 from numatrace.render import RENDERERS, RenderOptions
 from numatrace.trace.reader import Trace
 from numatrace.trace.writer import TraceWriter
+from tests.unit.traces import NO_TRACES, no_trace
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -195,16 +196,11 @@ def test_a_full_disk_leaves_nothing_behind(
 # --- wrong calls
 
 
-@pytest.mark.parametrize(
-    ("content", "why"),
-    [(None, "No such file"), (b"", "it is empty"), (b"hello, I am text", "it begins with")],
-)
+@pytest.mark.parametrize(("content", "why"), NO_TRACES)
 def test_what_is_no_trace(
     tmp_path: Path, content: bytes | None, why: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    path = tmp_path / "trace.arrow"
-    if content is not None:
-        path.write_bytes(content)
+    path = no_trace(tmp_path, content)
     output = tmp_path / "report.txt"
     assert run(["analyze", str(path), "-o", str(output)]) == 1
     said = capsys.readouterr()

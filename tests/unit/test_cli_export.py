@@ -26,6 +26,7 @@ from numatrace.render.json_schema import comparison_schema, report_schema
 from numatrace.trace import schema as trace_schema
 from numatrace.trace.writer import TraceWriter
 from tests.unit import perfetto_reader
+from tests.unit.traces import NO_TRACES, no_trace
 
 FIXTURE = Path(__file__).resolve().parents[2] / "fixtures/S1/trace.arrow"
 ROWS = 978
@@ -260,16 +261,11 @@ def test_damaged_bytes_give_a_file_or_a_clear_error(
         assert "missing: " in said.getvalue()
 
 
-@pytest.mark.parametrize(
-    ("content", "why"),
-    [(None, "No such file"), (b"", "it is empty"), (b"hello, I am text", "it begins with")],
-)
+@pytest.mark.parametrize(("content", "why"), NO_TRACES)
 def test_what_is_no_trace(
     tmp_path: Path, content: bytes | None, why: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    path = tmp_path / "trace.arrow"
-    if content is not None:
-        path.write_bytes(content)
+    path = no_trace(tmp_path, content)
     before = names(tmp_path)
     assert run(["export", str(path), "--format", "csv"]) == 1
     assert capsys.readouterr().err.startswith(f"numatrace: cannot read {path}\n  why: {why}")

@@ -6,6 +6,7 @@ import io
 import json
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +24,7 @@ from numatrace.model.events import COLUMN, EVENTS
 from numatrace.trace.reader import Trace
 from numatrace.trace.writer import TraceWriter
 from tests.unit import perfetto_reader
+from tests.unit.traces import write
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -302,17 +304,7 @@ def test_chosen_kinds_are_drawn_alone() -> None:
 def make(tmp_path: Path) -> Callable[..., Path]:
     """A trace of rows (kind, columns), one batch for each list."""
 
-    def write(*batches: list[tuple[str, dict[str, object]]]) -> Path:
-        path = tmp_path / "trace.arrow"
-        writer = TraceWriter.create(path, force=True)
-        for batch in batches:
-            for kind, row in batch:
-                writer.add_rows(kind, [row])
-            writer.flush()
-        writer.close()
-        return path
-
-    return write
+    return partial(write, tmp_path / "trace.arrow")
 
 
 def sched(kind: str, t_ns: int, tid: int = 8, **row: object) -> tuple[str, dict[str, object]]:

@@ -23,7 +23,7 @@ from numatrace.export.write import TABLES, export
 from numatrace.model.events import COLUMN, COLUMNS, EVENT, EVENTS, SCHEMA_VERSION
 from numatrace.trace.reader import Trace
 from numatrace.trace.schema import VERSION_KEY, WRITER_KEY, arrow_schema
-from numatrace.trace.writer import TraceWriter
+from tests.unit.traces import Row, write
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -60,19 +60,6 @@ def exported(trace: Path, format_: str, *kinds: str) -> tuple[bytes, Exported]:
 def rows_of(trace: Path) -> list[dict[str, object]]:
     with Trace.open(trace) as opened:
         return [row for batch in opened.batches() for row in batch.to_pylist()]
-
-
-Row = tuple[str, dict[str, object]]
-
-
-def write(path: Path, *batches: list[Row]) -> Path:
-    writer = TraceWriter.create(path, force=True)
-    for batch in batches:
-        for kind, row in batch:
-            writer.add_rows(kind, [row])
-        writer.flush()
-    writer.close()
-    return path
 
 
 # --- what each reader makes of a file: rows, and the sum of every column of numbers

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 import jsonschema
 import pytest
 from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
 from numatrace.analyze import analyze_batches
 from numatrace.analyze.compare import compare
@@ -19,7 +18,7 @@ from numatrace.model.report import REPORT_VERSION, Report
 from numatrace.render import RENDERERS, RenderOptions
 from numatrace.render.compare import comparison_json
 from numatrace.render.json_schema import comparison_schema, report_schema
-from tests.unit.anything import Anything
+from tests.unit.anything import ANYTHING
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -67,17 +66,6 @@ def test_the_empty_trace() -> None:
     report = analyze_batches([], 2)
     check(json.loads(RENDERERS["json"](report, RenderOptions())))
     check(json.loads(comparison_json(compare(report, report))), "comparison")
-
-
-ANYTHING = Anything(
-    {
-        int: st.integers(),
-        str: st.text(st.characters()),
-        bool: st.booleans(),
-        float: st.floats(allow_nan=False, allow_infinity=False),
-    },
-    st.integers(),
-)
 
 
 @settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))

@@ -93,6 +93,14 @@ def cause_source(**changes: str) -> str:
     return head + "".join(f"{name} = {value}\n" for name, value in (parts | changes).items())
 
 
+def installed(
+    monkeypatch: pytest.MonkeyPatch, folder: Path, name: str, entry_points: str, source: str = ""
+) -> None:
+    """Have a package where programs look for one."""
+    package(folder, name, entry_points, source)
+    monkeypatch.syspath_prepend(str(folder))
+
+
 def analyzed(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
     status = run(["analyze", str(FIXTURE), *arguments])
     printed = capsys.readouterr()
@@ -242,8 +250,7 @@ def test_a_broken_cause_breaks_nothing(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     entry, source, words = BROKEN_CAUSES[name]
-    package(tmp_path, "x", f"[numatrace.causes]\n{entry}\n", source)
-    monkeypatch.syspath_prepend(str(tmp_path))
+    installed(monkeypatch, tmp_path, "x", f"[numatrace.causes]\n{entry}\n", source)
     status, printed, told = analyzed(capsys, "--json")
     document = json.loads(printed)
     known = json.loads((FIXTURE.parent / "report.json").read_text())
@@ -261,8 +268,7 @@ def test_a_cause_that_fails_is_not_judged(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     source = cause_source(look="lambda s: 1 / 0")
-    package(tmp_path, "x", "[numatrace.causes]\na = other_x\n", source)
-    monkeypatch.syspath_prepend(str(tmp_path))
+    installed(monkeypatch, tmp_path, "x", "[numatrace.causes]\na = other_x\n", source)
     _, printed, _ = analyzed(capsys, "--json")
     (other,) = [each for each in json.loads(printed)["ruled_out"] if each["cause"] == "OTHER"]
     assert other["judged"] is False
@@ -276,8 +282,7 @@ def test_what_a_package_prints_is_no_part_of_the_report(
     source = cause_source(look="lambda s: print('looked') or RESULT") + "print('imported')\n"
     source += "def r(report, options): print('rendered'); return '{}'\n"
     groups = "[numatrace.causes]\na = other_x\n[numatrace.renderers]\nb = other_x:r\n"
-    package(tmp_path, "x", groups, source)
-    monkeypatch.syspath_prepend(str(tmp_path))
+    installed(monkeypatch, tmp_path, "x", groups, source)
     status, printed, told = analyzed(capsys, "--format", "b")
     assert (status, printed) == (0, "{}")
     assert sorted(told.split()) == ["imported", "looked", "rendered"]
@@ -288,8 +293,7 @@ def test_of_two_causes_with_one_id_the_first_is_taken(
 ) -> None:
     for name in ("y", "x"):
         entry = f"[numatrace.causes]\n{name} = other_{name}\n"
-        package(tmp_path, name, entry, cause_source(NAME=f"'of {name}'"))
-    monkeypatch.syspath_prepend(str(tmp_path))
+        installed(monkeypatch, tmp_path, name, entry, cause_source(NAME=f"'of {name}'"))
     found = causes()
     assert [cause.NAME for cause in found.taken] == ["of x"]
     (problem,) = found.problems
@@ -314,8 +318,7 @@ def test_a_broken_renderer_is_an_error_only_when_asked_for(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     entry, source, words = BROKEN_RENDERERS[name]
-    package(tmp_path, "x", f"[numatrace.renderers]\nbad = {entry}\n", source)
-    monkeypatch.syspath_prepend(str(tmp_path))
+    installed(monkeypatch, tmp_path, "x", f"[numatrace.renderers]\nbad = {entry}\n", source)
     status, printed, told = analyzed(capsys)
     assert (status, told) == (0, "")
     assert printed
@@ -331,8 +334,9 @@ def test_a_broken_renderer_is_an_error_only_when_asked_for(
 def test_a_renderer_with_a_bad_name_is_not_taken(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    package(tmp_path, "x", f"[numatrace.renderers]\n{name} = other_x:r\n", "r = print")
-    monkeypatch.syspath_prepend(str(tmp_path))
+    installed(
+        monkeypatch, tmp_path, "x", f"[numatrace.renderers]\n{name} = other_x:r\n", "r = print"
+    )
     taken, (problem,) = plugins.renderers(RENDERERS)
     assert taken == {}
     assert "x 2.0" in problem
@@ -344,8 +348,7 @@ def test_doctor_tells_of_every_broken_plugin(
     groups = (
         "[numatrace.causes]\na = other_none\n[numatrace.renderers]\nb = other_none:r\ntext = x\n"
     )
-    package(tmp_path, "x", groups)
-    monkeypatch.syspath_prepend(str(tmp_path))
+    installed(monkeypatch, tmp_path, "x", groups)
     found = doctor.check_plugins()
     assert found.state == "degraded"
     assert "0" in found.value

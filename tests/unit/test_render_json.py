@@ -9,27 +9,15 @@ from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
 from numatrace.model.findings import Evidence, Verdict
 from numatrace.model.report import REPORT_VERSION, TYPES, Figure, Provenance, Report
 from numatrace.model.views import MachineView
 from numatrace.render import RENDERERS, RenderOptions
-from tests.unit.anything import Anything
+from tests.unit.anything import ANYTHING
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = (ROOT / "numatrace/guide/json.md").read_text()
-
-
-ANYTHING = Anything(
-    {
-        int: st.integers(),
-        str: st.text(st.characters()),
-        bool: st.booleans(),
-        float: st.floats(allow_nan=False, allow_infinity=False),
-    },
-    st.integers(),
-)
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))

@@ -4,35 +4,32 @@ from __future__ import annotations
 
 import contextlib
 import io
-import json
 import shutil
 import subprocess
 import sys
 import tarfile
-import time
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "scripts"))
 
 from scenarios.table import quiet  # noqa: E402 (found once its folder is on the path)
-from scenarios.trial import PORT, URL, analyzed, answers, fix_script  # noqa: E402
-from scenarios.workload import asking, numatrace, record  # noqa: E402
+from scenarios.trial import PORT, answers  # noqa: E402
+
+from tests.vm.fixing import diagnosed, shown_healthy, wait_for  # noqa: E402
 
 NAME = "llama"
 IMAGE = "here"
 DATA = Path("/mnt/disk/docker")
+LOG = DATA.with_suffix(".log")
 MODEL = Path("/mnt/disk/docker-model.gguf")
-SECONDS = 8.0
 NOT_SHARED = ("boot", "dev", "lost+found", "proc", "run", "sys")
-PATIENCE_S = 240
 
 pytestmark = [
     pytest.mark.vm,
@@ -47,18 +44,19 @@ def docker(*words: str, **more: bytes) -> str:
 
 
 @pytest.fixture(scope="module")
-def engine() -> Iterator[Path]:
-    """A docker daemon with an image of this machine's links; gives the file of its messages."""
-    log = DATA.with_suffix(".log")
+def engine() -> Iterator[None]:
+    """A docker daemon with an image of this machine's links."""
     options = ["--bridge=none", "--iptables=false", "--ip-forward=false", "--storage-driver=vfs"]
-    with log.open("wb") as output:
+    with LOG.open("wb") as output:
         daemon = subprocess.Popen(
             ["dockerd", *options, f"--data-root={DATA}"], stdout=output, stderr=output
         )
     try:
-        wait_for(lambda: not subprocess.run(["docker", "info"], capture_output=True).returncode)
+        wait_for(
+            lambda: not subprocess.run(["docker", "info"], capture_output=True).returncode, LOG
+        )
         docker("import", "-", IMAGE, input=image())
-        yield log
+        yield
     finally:
         daemon.terminate()
         daemon.wait(60)
@@ -72,13 +70,6 @@ def image() -> bytes:
             if path.is_symlink() or path.is_dir():
                 tar.add(path, recursive=False)
     return packed.getvalue()
-
-
-def wait_for(what: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + PATIENCE_S
-    while not what():
-        assert time.monotonic() < deadline, what
-        time.sleep(0.2)
 
 
 @contextlib.contextmanager
@@ -98,7 +89,7 @@ def container(*options: str, threads: int) -> Iterator[None]:
     run = ["run", "--detach", "--name", NAME, "--network", "host", *shared, *options]
     docker(*run, "--entrypoint", sys.executable, IMAGE, *serve)
     try:
-        wait_for(answers)
+        wait_for(answers, LOG)
         yield
     finally:
         for name in docker("ps", "--all", "--format", "{{.Names}}").split():
@@ -113,30 +104,12 @@ def inspected(template: str) -> str:
     return docker("inspect", "--format", template, NAME)
 
 
-def fixed(cause: str, folder: Path) -> Path:
-    """Record, run the fix that is emitted, record again; returns the script."""
-    before, after = folder / "before.arrow", folder / "after.arrow"
-    record(main_pid(), before, SECONDS, load=partial(asking, URL))
-    report = analyzed(before)
-    assert [finding["cause"] for finding in report["findings"]][:1] == [cause], report["verdict"]
-    fix = report["findings"][0]["fixes"][0]
-    assert fix["deployment"] == "docker", fix
-    script = fix_script(before, folder / "fix.sh")
-    run_script(script)
-    record(main_pid(), after, SECONDS, load=partial(asking, URL))
-    healthy = analyzed(after)
-    assert healthy["verdict"]["kind"] == "healthy", healthy["verdict"]
-    compared = json.loads(numatrace("compare", str(before), str(after), "--json").stdout)
-    assert compared["outcome"] == "as-predicted", compared
-    return script
-
-
 def run_script(script: Path, *options: str) -> None:
     done = subprocess.run(
         ["bash", str(script), *options], capture_output=True, text=True, cwd=script.parent
     )
     assert done.returncode == 0, (script.read_text(), done.stdout, done.stderr)
-    wait_for(answers)
+    wait_for(answers, LOG)
 
 
 def cpuset() -> tuple[str, str]:
@@ -146,7 +119,9 @@ def cpuset() -> tuple[str, str]:
 @pytest.mark.usefixtures("engine")
 def test_a_container_on_one_node_with_memory_of_the_other_is_updated(tmp_path: Path) -> None:
     with container("--cpuset-cpus=2-3", "--cpuset-mems=0", threads=2):
-        script = fixed("C5", tmp_path)
+        script = diagnosed(main_pid(), "C5", "docker", tmp_path)
+        run_script(script)
+        shown_healthy(main_pid(), tmp_path)
         assert cpuset() == ("0-1", "0"), script.read_text()
         run_script(script, "--undo")
         assert cpuset() == ("2-3", "0")

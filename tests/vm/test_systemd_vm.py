@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import subprocess
 import sys
-import time
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,14 +17,15 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "scripts"))
 
 from scenarios.table import quiet  # noqa: E402 (found once its folder is on the path)
-from scenarios.trial import PORT, URL, analyzed, answers, fix_script  # noqa: E402
-from scenarios.workload import asking, numatrace, record  # noqa: E402
+from scenarios.trial import PORT, answers  # noqa: E402
+
+from tests.vm.fixing import diagnosed, shown_healthy, wait_for  # noqa: E402
 
 FIRST = Path("/proc/1/comm").read_text().strip()
 UNIT = "llama-test.service"
 FOLDER = Path("/etc/systemd/system")
 MODEL = Path("/mnt/disk/model.gguf")
-SECONDS = 8.0
+LOG = Path("/mnt/disk/server.log")
 
 pytestmark = [
     pytest.mark.vm,
@@ -43,8 +41,8 @@ DefaultDependencies=no
 ExecStart={sys.executable} {ROOT}/scripts/llama-server --model {MODEL} --port {PORT} --threads 4
 NUMAPolicy=bind
 NUMAMask=0
-StandardOutput=append:/mnt/disk/server.log
-StandardError=append:/mnt/disk/server.log
+StandardOutput=append:{LOG}
+StandardError=append:{LOG}
 """
 
 
@@ -58,10 +56,7 @@ def main_pid() -> int:
 
 
 def wait_until_it_answers() -> None:
-    deadline = time.monotonic() + 240
-    while not answers():
-        assert time.monotonic() < deadline, Path("/mnt/disk/server.log").read_text()
-        time.sleep(0.2)
+    wait_for(answers, LOG)
 
 
 @pytest.fixture
@@ -90,24 +85,14 @@ def verified(unit: Path) -> str:
 
 
 def test_the_drop_in_makes_the_unit_healthy_and_is_taken_back(unit: Path, tmp_path: Path) -> None:
-    before, after = tmp_path / "before.arrow", tmp_path / "after.arrow"
-    record(main_pid(), before, SECONDS, load=partial(asking, URL))
-    report = analyzed(before)
-    assert [finding["cause"] for finding in report["findings"]][:1] == ["C1"], report["verdict"]
-    fix = report["findings"][0]["fixes"][0]
-    assert fix["deployment"] == "systemd", fix
-    script = fix_script(before, tmp_path / "fix.sh")
+    script = diagnosed(main_pid(), "C1", "systemd", tmp_path)
 
     subprocess.run(["bash", str(script)], check=True, cwd=tmp_path)
     wait_until_it_answers()
     drop_ins = list(FOLDER.glob(f"{UNIT}.d/*.conf"))
     assert len(drop_ins) == 1
     assert verified(unit) == ""
-    record(main_pid(), after, SECONDS, load=partial(asking, URL))
-    healthy = analyzed(after)
-    assert healthy["verdict"]["kind"] == "healthy", healthy["verdict"]
-    compared = numatrace("compare", str(before), str(after), "--json")
-    assert json.loads(compared.stdout)["outcome"] == "as-predicted", compared.stdout
+    shown_healthy(main_pid(), tmp_path)
 
     subprocess.run(["bash", str(script), "--undo"], check=True, cwd=tmp_path)
     assert not list(FOLDER.glob(f"{UNIT}.d/*.conf"))
