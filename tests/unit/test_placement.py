@@ -27,6 +27,7 @@ from numatrace.record.memory.pieces import Piece, cut
 from numatrace.record.memory.placement import (
     BUDGET_PAGES,
     PIECE_FLOOR_PAGES,
+    PagePlan,
     PlaceRow,
     ProcessGoneError,
     changed,
@@ -166,6 +167,11 @@ PATTERNS = {
 }  # fmt: skip
 
 
+def plan_of(plan: PagePlan, piece: int) -> PagePlan:
+    mine = plan.piece == piece
+    return PagePlan(plan.address[mine], plan.piece[mine], plan.weight[mine], plan.piece_pages)
+
+
 def shares(rows: list[PlaceRow]) -> dict[int, float]:
     return {row.mem_node: row.node_bytes / row.bytes for row in rows}
 
@@ -190,6 +196,19 @@ def test_a_sample_is_within_a_point_of_the_truth(pattern: str, gib: int) -> None
     found = shares(tally(pieces, plan, place(page, pages).astype(np.int32)))
     for node, share in enumerate(truth.tolist(), -1):
         assert found.get(node, 0.0) == pytest.approx(share, abs=0.01)
+
+
+@pytest.mark.parametrize("mib", [17, 24, 31, 33, 63])
+def test_interleaved_memory_of_any_size_is_within_a_point(mib: int) -> None:
+    """Beside mappings that take the budget; wherever the mapping lies."""
+    pages = mib << 8
+    for at in range(40):
+        mine = piece(0x7F00_0000_0000 + (at << 33) + at * PAGE, pages * PAGE)
+        plan = plan_pages([mine, piece(1 << 40, 300 << 20)])
+        address = plan.address[plan.piece == 0]
+        page = (address - np.uint64(mine.addr)).astype(np.int64) // PAGE
+        found = shares(tally([mine], plan_of(plan, 0), (page % 2).astype(np.int32)))
+        assert found[0] == pytest.approx(0.5, abs=0.01), at
 
 
 def test_a_sample_is_unbiased_at_every_page() -> None:

@@ -32,8 +32,8 @@ BUDGET_PAGES = 65_536
 """Pages looked at per process and snapshot, some 20 ms however large the process."""
 
 FLOOR_PAGES = 4096
-"""A mapping of 16 MiB is looked at whole, a larger one with no fewer pages than that has: at most
-0.8 points of standard error if its pages are scattered at random. Halved for many mappings."""
+"""A mapping below 32 MiB is looked at whole, a larger one with no fewer pages than 16 MiB have: at
+most 0.8 points of standard error if its pages are scattered at random. Halved for many mappings."""
 
 PIECE_FLOOR_PAGES = 4
 """So many pages are looked at of every piece that has them."""
@@ -118,11 +118,19 @@ def _mapping_of(pieces: Sequence[Piece]) -> I64:
     return np.cumsum(starts_anew) - 1
 
 
+def _halved(size: I64, floor: int, shift: int = 63) -> I64:
+    """Sizes in pages, halved at most `shift` times each, but not to below `floor` pages."""
+    halvings = np.log2(np.maximum(size / floor, 1)).astype(np.int64)
+    return size >> np.minimum(halvings, shift)
+
+
 def _share_budget(pieces: Sequence[Piece], pages: I64, budget: int) -> I64:
     """Pages to look at of each piece: all, or by size with a floor per mapping and per piece.
 
-    Rates are powers of two, so that a mapping that comes or grows elsewhere rarely changes which
-    pages are looked at here: unchanged memory is to give unchanged counts.
+    Rates are powers of two. So a mapping that comes or grows elsewhere rarely changes which pages
+    are looked at here: unchanged memory is to give unchanged counts. And each stratum has as many
+    pages, or nearly: with one page in some and two in others, pages that alternate between two
+    nodes would be drawn as coins are tossed, where one of each two is exact (see `_draw`).
     """
     if pages.sum() <= budget:
         return pages
@@ -131,11 +139,11 @@ def _share_budget(pieces: Sequence[Piece], pages: I64, budget: int) -> I64:
     size = np.bincount(mapping, pages).astype(np.int64)
     most = np.where(np.bincount(mapping, reserved) > 0, np.minimum(size, NO_ACCESS_PAGES), size)
     floor = FLOOR_PAGES
-    while floor > 1 and np.minimum(most, floor).sum() > budget * 3 // 4:
+    while floor > 1 and np.minimum(most, _halved(size, floor)).sum() > budget * 3 // 4:
         floor //= 2
     at_least = np.minimum(pages, PIECE_FLOOR_PAGES)
     for shift in range(64):
-        wanted = np.minimum(most, np.maximum(floor, size >> shift))
+        wanted = np.minimum(most, _halved(size, floor, shift))
         # As floats: pages × wanted may pass 2^63, and a page more or less is nothing.
         rate: npt.NDArray[np.float64] = (wanted / size)[mapping]
         share: I64 = (pages * rate).astype(np.int64).clip(at_least, pages)
