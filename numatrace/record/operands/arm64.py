@@ -104,10 +104,6 @@ class Arm64Decoder:
             offset = _branch_offset(word)
             yield ip + at, WORD, None if offset is None else ip + at + offset
 
-    def first(self, code: bytes, ip: int) -> tuple[int, int, int | None] | None:
-        """As `sweep`, the first one only."""
-        return next(self.sweep(code[:WORD], ip), None)
-
     def decode(self, code: bytes) -> Instruction | None:
         """The instruction that the bytes begin with; None if there is none."""
         found = next(self._full.disasm(code[:WORD], 0, 1), None)

@@ -198,10 +198,14 @@ def _behind(before: list[Step], place: int) -> Found | None:
 def _undone(address: Linear, passed: list[Step]) -> tuple[Linear, ...]:
     """An address in the registers before the last of the steps, in those after the first."""
     ways: tuple[Linear, ...] = (address,)
+    slots = address.slots
     for _, instruction in reversed(passed):
+        if instruction.leaves(slots):
+            continue
         ways = undo(ways, instruction.moves, instruction.writes)
         if not ways:
             break
+        slots = frozenset().union(*(way.slots for way in ways))
     return ways
 
 

@@ -100,3 +100,7 @@ class Instruction(NamedTuple):
             if memory.reads:
                 return memory
         return self.memory[0] if self.memory else None
+
+    def leaves(self, slots: frozenset[int]) -> bool:
+        """Whether it neither changes any of these registers nor makes others of them."""
+        return self.writes.isdisjoint(slots) and (not self.moves or self.reads.isdisjoint(slots))

@@ -20,6 +20,12 @@ STARTS: Final = 8
 """Places from which code before the address is decoded. x86 code falls into step by itself, mostly
 within two or three instructions; a wrong start that never does is outvoted."""
 
+SURE: Final = 64
+"""Bytes after which code is in step that ever comes into step."""
+
+NEAR: Final = 64
+"""Bytes that are decoded at once of code that is about to fall into step."""
+
 CACHED: Final = 8192
 """Distinct instructions that a decoder remembers."""
 
@@ -36,9 +42,6 @@ class Decoder(Protocol):
 
     def sweep(self, code: bytes, ip: int) -> Iterator[Line]:
         """One instruction after the other, up to the first that is none."""
-
-    def first(self, code: bytes, ip: int) -> Line | None:
-        """As `sweep`, the first one only."""
 
     def decode(self, code: bytes) -> Instruction | None:
         """The instruction that the bytes begin with; None if there is none."""
@@ -111,30 +114,37 @@ class Window:
 
 
 def _lines_before(decoder: Decoder, code: bytes, start: int) -> list[Line]:
-    """The chain of instructions that ends just before the address and has the most votes."""
+    """The chain of instructions that ends just before the address.
+
+    That from the first byte, if it does end there: then it fell into step, and long before, but for
+    its beginning. Else that which has the most votes.
+    """
     end = start + len(code)
     if decoder.step > 1:
         skip = len(code) % decoder.step
         return list(decoder.sweep(code[skip:], start + skip))
-    starts = range(start, min(start + STARTS, end))
     main = list(decoder.sweep(code, start))
+    if len(code) > 2 * SURE and main and sum(main[-1][:2]) == end:
+        return main[bisect_left(main, (start + SURE,)) :]
+    starts = range(start, min(start + STARTS, end))
     lines = {line[0]: line for line in main}
-    met = start
     for begin in starts[1:]:
-        at = begin
-        while at < end and at not in lines:
-            line = decoder.first(code[at - start :], at)
-            if line is None:
-                break
-            lines[at] = line
-            at += line[1]
-        met = max(met, at)
-    place = bisect_left(main, (met,))
-    if place < len(main) and main[place][0] == met and sum(main[-1][:2]) == end:
-        # From there on they are one: only what lies before has to be voted on.
-        apart = {at: line for at, line in lines.items() if at < met}
-        return [*_elected(apart, starts, met), *main[place:]]
+        _until_met(decoder, code[begin - start :], begin, lines)
     return _elected(lines, starts, end)
+
+
+def _until_met(decoder: Decoder, code: bytes, begin: int, lines: dict[int, Line]) -> None:
+    """Add the lines from `begin` to the first that is there already."""
+    at = begin
+    while at - begin < len(code):
+        before = at
+        for line in decoder.sweep(code[at - begin : at - begin + NEAR], at):
+            if line[0] in lines:
+                return
+            lines[line[0]] = line
+            at = line[0] + line[1]
+        if at == before:
+            break
 
 
 def _elected(lines: dict[int, Line], starts: range, end: int) -> list[Line]:

@@ -68,7 +68,7 @@ class X86Decoder:
     def __init__(self) -> None:
         import capstone
 
-        self._lite = capstone.Cs(capstone.CS_ARCH_X86, capstone.CS_MODE_64)
+        self._lite = RawEngine(capstone.Cs(capstone.CS_ARCH_X86, capstone.CS_MODE_64))
         self._full = capstone.Cs(capstone.CS_ARCH_X86, capstone.CS_MODE_64)
         self._full.detail = True
         self._raw = RawEngine(self._full)
@@ -93,23 +93,15 @@ class X86Decoder:
         at = 0
         while at < len(code):
             begin = at
-            for address, size, mnemonic, operands in self._lite.disasm_lite(code[at:], ip + at):
+            for address, size, text in self._lite.lines(code[at:], ip + at):
                 at = address + size - ip
-                yield address, size, _target(mnemonic, operands)
+                yield address, size, _target(text) if text else None
             if at == begin:
                 known = vex.decode(code[at : at + MAX_BYTES])
                 if known is None:
                     return
                 yield ip + at, known.length, None
                 at += known.length
-
-    def first(self, code: bytes, ip: int) -> tuple[int, int, int | None] | None:
-        """As `sweep`, the first one only."""
-        code = code[:MAX_BYTES]
-        for address, size, mnemonic, operands in self._lite.disasm_lite(code, ip, 1):
-            return address, size, _target(mnemonic, operands)
-        known = vex.decode(code)
-        return None if known is None else (ip, known.length, None)
 
     def decode(self, code: bytes) -> Instruction | None:
         """The instruction that the bytes begin with; None if there is none."""
@@ -188,8 +180,9 @@ class X86Decoder:
         return reads - {RIP}, writes - {RIP}
 
 
-def _target(mnemonic: str, operands: str) -> int | None:
+def _target(text: str) -> int | None:
     """Where a direct jump or branch goes, from capstone's text of it."""
-    if mnemonic[0] not in "jl" or not operands.startswith("0x"):
+    mnemonic, _, operands = text.partition(" ")
+    if not operands.startswith("0x"):
         return None
     return int(operands, 16) if mnemonic[0] == "j" or mnemonic.startswith("loop") else None
