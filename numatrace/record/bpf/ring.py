@@ -16,6 +16,7 @@ import numpy as np
 BUSY = 1 << 31
 DISCARD = 1 << 30
 HEADER_BYTES = 8
+LENGTH_BYTES = 4
 
 Array = np.ndarray[Any, Any]
 
@@ -27,8 +28,8 @@ class Ring:
         page = mmap.PAGESIZE
         self.data_bytes = pages * page
         self.stride = HEADER_BYTES + dtype.itemsize
+        self._dtype = dtype
         self._none = np.zeros(0, dtype)
-        self._slot = np.dtype([("length", "<u4"), ("offset", "<u4"), ("record", dtype)])
         self._consumer_map = mmap.mmap(fd, page, mmap.MAP_SHARED, mmap.PROT_READ | mmap.PROT_WRITE)
         self._producer_map = mmap.mmap(
             fd, page + 2 * self.data_bytes, mmap.MAP_SHARED, mmap.PROT_READ, offset=page
@@ -52,15 +53,16 @@ class Ring:
         if not ready:
             return self._none
         at = start % self.data_bytes
-        slots = np.frombuffer(self._data[at : at + ready * self.stride], self._slot)
-        lengths = slots["length"]
-        busy = np.flatnonzero(lengths & BUSY)
-        if len(busy):
-            ready = int(busy[0])
-        kept = (lengths[:ready] & DISCARD) == 0
-        records = slots["record"][:ready][kept]
+        # As bytes: numpy copies records of many fields one field at a time.
+        slots = self._data[at : at + ready * self.stride].reshape(ready, self.stride)
+        lengths = np.frombuffer(slots[:, :LENGTH_BYTES].tobytes(), "<u4")
+        if (lengths & (BUSY | DISCARD)).any():
+            busy = np.flatnonzero(lengths & BUSY)
+            ready = int(busy[0]) if len(busy) else ready
+            slots = slots[:ready][(lengths[:ready] & DISCARD) == 0]
+        records = slots[:, HEADER_BYTES:].tobytes()
         self._consumer[0] = start + ready * self.stride
-        return np.array(records)
+        return np.frombuffer(records, self._dtype)
 
     def used_bytes(self) -> int:
         """Bytes that wait to be drained."""
