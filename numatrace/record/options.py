@@ -31,8 +31,9 @@ class Options:
     interval_s: float = 1.0
     """Between batches; at most this much is lost by a kill."""
     drain_s: float = 0.2
-    """Between two looks at the rings while they are nearly empty. Each look takes a CPU from a
-    thread for which others wait."""
+    quiet_s: float = 0.5
+    """Between two looks at the rings, and while they are nearly empty. Each look takes a CPU from a
+    thread for which others wait: some 0.5 ms."""
     place_interval_s: float = 5.0
     """Between placement snapshots; stretched when one costs more than its share of time."""
     fault_records_per_s: int = 20_000

@@ -38,8 +38,9 @@ if TYPE_CHECKING:
     from numatrace.record.options import Options
 
 
-HURRY_ABOVE = 1 / 8
-"""Share of a ring that was full at a look, above which the next one comes sooner."""
+HURRY_ABOVE, QUIET_BELOW = 1 / 8, 1 / 64
+"""Share of a ring that was full at a look, above which the next one comes sooner, and below which
+it comes later if no process began or ended either."""
 
 
 class Session:
@@ -54,8 +55,11 @@ class Session:
         self.first_event_s: float | None = None
         self.stop_reason = ""
         self.hurry = False
+        self.quiet = False
+        """Whether the last look at the rings found little."""
         self.overhead: Overhead | None = None
         self._fresh: set[int] = set()
+        self._fault_records = 0
         loading = Loading(options.plan()) if loading is None else loading
         try:
             self.writer = writer if writer is not None else create_writer(options)
@@ -150,8 +154,10 @@ class Session:
         if self.first_event_s is None and self.drainer.records:
             self.first_event_s = time.monotonic() - self.options.started
         self.thinner.saw(len(drained["fault"]))
+        self._fault_records += len(drained["fault"])
         self.sources.look(drained)
         changes = self.targets.update(drained["sched"])
+        self.quiet = self.drainer.fullest < QUIET_BELOW and not changes.any
         for tgid in dict.fromkeys([*changes.execed, *changes.gone]):
             self.sources.forget(tgid)
         for tgid in dict.fromkeys([*changes.born, *changes.execed]):
@@ -161,7 +167,8 @@ class Session:
 
     def tick(self) -> None:
         """What is done once in an interval: totals, losses, mappings, placement, one batch."""
-        self.totals.write()
+        self.totals.write(faults=self._fault_records > 0)
+        self._fault_records = 0
         self.totals.forget(self.targets.reap())
         self.losses.write()
         for tgid in self.targets.sweep():
@@ -240,8 +247,9 @@ class Session:
 
     def _pause_s(self, next_tick: float) -> float:
         now = time.monotonic()
-        hurried = self.drainer.fullest > HURRY_ABOVE
-        pause_s = self.options.drain_s / 4 if hurried else self.options.drain_s
+        pause_s = self.options.quiet_s if self.quiet else self.options.drain_s
+        if self.drainer.fullest > HURRY_ABOVE:
+            pause_s /= 4
         until = min(now + min(pause_s, self.sources.pause_s), next_tick, self._deadline())
         return max(0.0, until - now)
 

@@ -25,6 +25,11 @@ class Changes:
     execed: list[int] = field(default_factory=list)
     gone: list[int] = field(default_factory=list)
 
+    @property
+    def any(self) -> bool:
+        """Whether there were any."""
+        return bool(self.born or self.execed or self.gone)
+
 
 class Targets:
     """Keeps the followed processes and their live threads, in step with the kernel's own set."""

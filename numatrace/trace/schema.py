@@ -18,7 +18,7 @@ KINDS = pa.array([event.kind for event in EVENTS], pa.string())
 """The dictionary of the `kind` column: a kind's index is its code."""
 
 # `kind` is a dictionary that never grows. Free text stays plain: a growing dictionary needs delta
-# batches, which polars refuses, and zstd packs the repetition as well.
+# batches, which polars refuses, and compression packs the repetition as well.
 ARROW_TYPES: dict[str, pa.DataType] = {
     "u64": pa.uint64(),
     "s64": pa.int64(),

@@ -47,8 +47,9 @@ class TraceWriter:
         self._parts: list[tuple[str, int, dict[str, Any]]] = []
         self._good_bytes = 0
         self._broken = False
-        # Batches are small: threads cost more than they save.
-        options = ipc.IpcWriteOptions(compression="zstd", use_threads=False)
+        # Batches are small: threads cost more than they save, and so does zstd, which begins anew
+        # with each column of a batch: 0.8 ms for twelve rows, 0.1 with lz4, in 1.2 times the space.
+        options = ipc.IpcWriteOptions(compression="lz4", use_threads=False)
         self._schema = arrow_schema(f"numatrace {__version__}")
         with self._disk():
             self._ipc = ipc.new_file(pa.PythonFile(self._file, "w"), self._schema, options=options)
@@ -227,7 +228,7 @@ def _column(name: str, type_: str, parts: list[tuple[str, int, dict[str, Any]]])
         arrays.append(_values(value, n, arrow_type))
     if absent:
         arrays.append(pa.nulls(absent, arrow_type))
-    return pa.concat_arrays(arrays)
+    return arrays[0] if len(arrays) == 1 else pa.concat_arrays(arrays)
 
 
 def _values(value: Any, n: int, arrow_type: pa.DataType) -> pa.Array:

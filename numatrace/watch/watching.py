@@ -163,7 +163,7 @@ class Watching:
     def _look_at_memory(self) -> None:
         """Sum up the last snapshots of where pages lie, if there are new ones."""
         memory = self.sessions.session.memory
-        spaces = {tgid: space.rows for tgid, space in memory.spaces.items() if space.rows}
+        spaces = {tgid: rows for tgid, space in memory.spaces.items() if (rows := space.pages.rows)}
         seen = tuple(spaces.values())
         same = len(seen) == len(self._seen) and all(map(lambda a, b: a is b, seen, self._seen))
         if spaces and not same:

@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import json
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from numatrace.model.errors import NumatraceError
 from numatrace.record.machine import procfs
 from numatrace.record.memory.buffers import Buffers
 from numatrace.record.memory.maps import Mapping, diff_maps, read_maps
+from numatrace.record.memory.pages import PARTS, Pages
 from numatrace.record.memory.pieces import cut
-from numatrace.record.memory.placement import PlaceRow, changed, snapshot
 from numatrace.record.tensors.gguf_table import GgufFinder, GgufTable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
+    from numatrace.record.memory.placement import PlaceRow
     from numatrace.trace.writer import TraceWriter
 
 GGUF_WAIT_S = 3.0
@@ -29,9 +30,12 @@ GGUF_END_WAIT_S = 60.0
 BIG_BYTES = 16 << 20
 """So much new memory calls for a snapshot before its time."""
 
-COST_SHARE = 0.001
-"""Share of time that reading maps and querying pages may each take, by coming less often."""
+READ_SHARE, LOOK_SHARE = 0.0005, 0.002
+"""Share of time that reading maps and querying pages may take, by coming less often."""
 
+WHOLE_EVERY = PARTS
+"""Of so many looks one is at all pages and at malloc's blocks; the others see whether pages moved,
+and look at all if so."""
 
 RETRY_S = 60.0
 """Between two attempts where placement cannot be queried."""
@@ -43,10 +47,11 @@ class Space:
 
     argv: Sequence[str]
     attached: float
+    pages: Pages
     mappings: Sequence[Mapping] = ()
-    rows: list[PlaceRow] = field(default_factory=list)
+    looks: int = 0
     read_due: float = 0.0
-    snapshot_due: float | None = None
+    look_due: float | None = None
     """None: waits for tensor tables."""
 
 
@@ -67,7 +72,7 @@ class Memory:
     def attach(self, tgid: int, argv: Sequence[str] = ()) -> None:
         """Begin with a process, or begin anew after an exec."""
         old = self.spaces.get(tgid)
-        space = Space(argv, time.monotonic())
+        space = Space(argv, time.monotonic(), Pages(tgid))
         if old is not None:
             space.mappings = old.mappings
             self.buffers.forget(tgid)
@@ -98,7 +103,7 @@ class Memory:
         self._take_tables(self.finder.poll())
         for tgid, space in list(self.spaces.items()):
             if self._is_due(space, now):
-                self._snapshot(tgid, space)
+                self._look(tgid, space, whole=space.looks % WHOLE_EVERY == 0)
 
     @property
     def waits_for_tables(self) -> bool:
@@ -110,7 +115,7 @@ class Memory:
         self._take_tables(self.finder.finish(GGUF_END_WAIT_S, hurry))
         for tgid, space in list(self.spaces.items()):
             self._read(tgid, space)
-            self._snapshot(tgid, space)
+            self._look(tgid, space, whole=True)
 
     def close(self) -> None:
         """End what runs in the background."""
@@ -134,8 +139,8 @@ class Memory:
         return sum(mapped) if mapped else None
 
     def _is_due(self, space: Space, now: float) -> bool:
-        if space.snapshot_due is not None:
-            return now >= space.snapshot_due
+        if space.look_due is not None:
+            return now >= space.look_due
         return not self.finder.busy or now - space.attached >= GGUF_WAIT_S
 
     def _read(self, tgid: int, space: Space) -> None:
@@ -148,10 +153,10 @@ class Memory:
         self._write_maps(tgid, added, removed)
         self.finder.look(tgid, added, space.argv)
         now = time.monotonic()
-        space.read_due = now + (time.thread_time() - started) / COST_SHARE
+        space.read_due = now + (time.thread_time() - started) / READ_SHARE
         big = sum(mapping.bytes for mapping in added) >= BIG_BYTES
-        if big and space.snapshot_due is not None:
-            space.snapshot_due = now
+        if big and space.look_due is not None:
+            space.look_due = now
 
     def _write_maps(self, tgid: int, added: list[Mapping], removed: list[Mapping]) -> None:
         now_ns = time.monotonic_ns()
@@ -195,27 +200,27 @@ class Memory:
             for mapping in space.mappings
             if (mapping.dev, mapping.inode) == (table.dev, table.inode)
         ]
-        if not mine or space.snapshot_due is None:
+        if not mine or space.look_due is None:
             return
         self._write_maps(tgid, mine, mine)
-        space.rows = [row for row in space.rows if row.inode != table.inode]
-        space.snapshot_due = time.monotonic()
+        space.pages.tell_again(table.inode)
+        space.look_due = time.monotonic()
 
-    def _snapshot(self, tgid: int, space: Space) -> None:
+    def _look(self, tgid: int, space: Space, *, whole: bool) -> None:
         started = time.thread_time()
         pieces = cut(space.mappings, self.finder.tables)
         try:
-            rows = snapshot(tgid, pieces)
-            self.buffers.update(tgid, space.mappings)
+            if whole or space.pages.moved(pieces):
+                self._write_places(tgid, space.pages.look(pieces))
+                self.buffers.update(tgid, space.mappings)
         except NumatraceError as error:
             if procfs.is_alive(tgid):
                 self.note(error.what, error.why)
-            space.snapshot_due = time.monotonic() + RETRY_S
+            space.look_due = time.monotonic() + RETRY_S
             return
-        now = time.monotonic()
-        space.snapshot_due = now + max(self.interval_s, (time.thread_time() - started) / COST_SHARE)
-        self._write_places(tgid, changed(space.rows, rows))
-        space.rows = rows
+        space.looks += 1
+        rest_s = (time.thread_time() - started) / LOOK_SHARE
+        space.look_due = time.monotonic() + max(self.interval_s, rest_s)
 
     def _write_places(self, tgid: int, rows: list[PlaceRow]) -> None:
         now_ns = time.monotonic_ns()

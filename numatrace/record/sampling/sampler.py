@@ -26,7 +26,7 @@ Array = np.ndarray[Any, Any]
 
 BATCH = 2048
 FEW = 256
-REST_S = 2.0
+REST_S = 4.0
 REST_SHARE = 0.1
 """So many samples are resolved without waiting for the end of the interval; and fewer than FEW wait
 for so long, or for this share of the recording so far: beside a server that streams its weights all
@@ -38,7 +38,7 @@ LEARN_S = 0.0075
 """Samples whose code is decoded in one go, and CPU time, for each CPU that is sampled, after which
 the others wait for the next time: new code takes long, and the server needs the CPUs too."""
 
-LATE_S = 4.0
+LATE_S = 8.0
 LATE_LEARN_S = 0.05
 """Once some have waited for so long, more time is taken. It is also the longest in all, by the
 clock: meanwhile the rings fill up."""
