@@ -1,4 +1,4 @@
-"""How tests are staged, which skips are failures, and how the VM tests run in one guest.
+"""How tests are staged, which skips are failures, and which tests run in other processes.
 
 A test's stage is its folder or its marker. `--stages` (from scripts/test) chooses stages and is
 strict: a stage without a test, or a skip in `kernel` or `vm`, is a failure.
@@ -8,28 +8,28 @@ collected as usual; when the first one's turn comes, one guest is booted that ru
 writes each report to a shared folder, and every report is then replayed as the host item's own.
 Those marked `oracle` have a guest to themselves, in which every access can be counted, those marked
 `systemd` one whose first process is systemd.
+
+The tests of stage `unit` run in as many processes as there are CPUs, and are replayed as well.
 """
 
 from __future__ import annotations
 
-import json
 import os
 import shlex
-import signal
-import subprocess
 import sys
-import tempfile
-import time
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import hypothesis
 import pytest
 
+from tests.elsewhere import REPORTS, ReportWriter, Run, Shares
+
 if TYPE_CHECKING:
-    from collections.abc import Generator, Sequence
+    from collections.abc import Generator
 
 # A machine that others use may be slow at any moment: no test is about time.
 hypothesis.settings.register_profile("numatrace", deadline=None)
@@ -53,6 +53,8 @@ IN_GUEST = bool(os.environ.get("NUMATRACE_IN_VM") or os.environ.get("NUMATRACE_V
 """scripts/numa-vm sets the latter; a person with the nodes and nothing to lose sets the former."""
 GUEST_SECONDS = float(os.environ.get("NUMATRACE_VM_SECONDS", "1500"))
 """Limit for the guest with its set-up (packages and a kernel, when they are not cached)."""
+SHARE_SECONDS = 1500.0
+"""Limit for each share of the unit tests."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -69,8 +71,9 @@ def pytest_configure(config: pytest.Config) -> None:
         if name:
             config.addinivalue_line("markers", f"{name}: {what}")
     if not IN_GUEST:
-        config.stash[BOOTED] = {name: Guest() for name in GUESTS}
-    elif path := os.environ.get("NUMATRACE_VM_REPORTS"):
+        config.stash[ELSEWHERE] = Elsewhere({name: Run("the guest") for name in GUESTS})
+    # Not for those that a test starts.
+    if path := os.environ.pop(REPORTS, ""):
         config.pluginmanager.register(ReportWriter(config, Path(path)))
 
 
@@ -136,68 +139,18 @@ def pytest_make_collect_report(
     return report
 
 
-# --- the guest's side: write every report to the shared folder
-
-
-class ReportWriter:
-    """Appends each report as a line of JSON; a guest that dies leaves all that went before."""
-
-    def __init__(self, config: pytest.Config, path: Path) -> None:
-        self.config = config
-        self.path = path
-
-    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        data = self.config.hook.pytest_report_to_serializable(config=self.config, report=report)
-        with self.path.open("a") as file:
-            file.write(json.dumps(data, default=str) + "\n")
-
-
-# --- the host's side: boot once, replay
+# --- tests that run elsewhere: of stage `vm` in guests, of `unit` on several CPUs
 
 
 @dataclass
-class Guest:
-    """What a guest of this session said: reports by test, its output and its end."""
+class Elsewhere:
+    """The other processes of this session."""
 
-    reports: dict[str, list[pytest.TestReport]] = field(default_factory=dict)
-    output: str = ""
-    end: str = ""
-    last: str = ""
-    seconds: float = 0.0
-
-    def run(self, config: pytest.Config, name: str, tests: Sequence[str]) -> None:
-        """Boot the guest of this name, run the tests with these ids in it, read what it wrote."""
-        began = time.monotonic()
-        self.last = tests[-1]
-        with tempfile.TemporaryDirectory(prefix="numatrace-vm-") as folder:
-            shared = Path(folder)
-            (shared / "tests").write_text("\n".join(tests))
-            self.end = _run_in_guest(_guest_command(config, name, shared), shared / "output")
-            self.output = (shared / "output").read_text(errors="replace")
-            self.reports = _read_reports(config, shared / "reports")
-        self.seconds = time.monotonic() - began
-
-    def reports_of(self, item: pytest.Item) -> list[pytest.TestReport]:
-        """The test's reports, with a failed one where the guest did not get to its end."""
-        reports = self.reports.get(item.nodeid, [])
-        finished = bool(reports) and reports[-1].when == "teardown"
-        if finished and (item.nodeid != self.last or self.end in NORMAL_ENDS):
-            return reports
-        what = "ended badly after its last test" if finished else "did not finish this test"
-        text = f"the guest {what} ({self.end})" + self._tail()
-        keywords = dict.fromkeys(item.keywords, 1)
-        bad = pytest.TestReport(item.nodeid, item.location, keywords, "failed", text, "call")
-        return [*reports, bad]
-
-    def _tail(self) -> str:
-        """End of the guest's output, the first time only: many tests may fail for one reason."""
-        lines, self.output = self.output.splitlines()[-60:], ""
-        return "\n".join(["; its output ends:", *lines]) if lines else ""
+    guests: dict[str, Run]
+    shares: Shares | None = None
 
 
-NORMAL_ENDS = ("exit status 0", "exit status 1")
-"""All passed, or some failed: what pytest itself says in its exit status."""
-BOOTED = pytest.StashKey[dict[str, Guest]]()
+ELSEWHERE = pytest.StashKey[Elsewhere]()
 
 
 def _guest_options(name: str, shared: Path) -> list[str]:
@@ -218,7 +171,7 @@ def _guest_command(config: pytest.Config, name: str, shared: Path) -> list[str]:
         *(*_guest_options(name, shared), "--"),
     ]
     here = ["env", "-C", str(ROOT), "NUMATRACE_IN_VM=1", "PYTHONDONTWRITEBYTECODE=1"]
-    reports = f"NUMATRACE_VM_REPORTS={shared / 'reports'}"
+    reports = f"{REPORTS}={shared / 'reports'}"
     pytest_command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-m", "vm"]
     if _stages(config):
         pytest_command.append("--stages=vm")
@@ -227,61 +180,42 @@ def _guest_command(config: pytest.Config, name: str, shared: Path) -> list[str]:
     return [*prefix, *here, reports, *pytest_command, f"@{shared / 'tests'}"]
 
 
-def _run_in_guest(command: list[str], output: Path) -> str:
-    """Run the command with its output in a file; say how it ended."""
-    with output.open("wb") as file:
-        process = subprocess.Popen(
-            command, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=file, stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )  # fmt: skip
-        try:
-            return f"exit status {process.wait(GUEST_SECONDS)}"
-        except subprocess.TimeoutExpired:
-            return f"ended after {GUEST_SECONDS:.0f} s, see NUMATRACE_VM_SECONDS"
-        finally:
-            _end(process)
-
-
-def _end(process: subprocess.Popen[bytes]) -> None:
-    """End what is left of the guest: its session's processes, politely at first."""
-    for sent in (signal.SIGTERM, signal.SIGKILL):
-        if process.poll() is not None:
-            return
-        os.killpg(process.pid, sent)
-        try:
-            process.wait(10)
-        except subprocess.TimeoutExpired:
-            continue
-
-
-def _read_reports(config: pytest.Config, path: Path) -> dict[str, list[pytest.TestReport]]:
-    reports: dict[str, list[pytest.TestReport]] = {}
-    for line in path.read_text().splitlines(keepends=True) if path.exists() else []:
-        if line.endswith("\n"):  # not a line that the guest's end cut
-            data = json.loads(line)
-            report = config.hook.pytest_report_from_serializable(config=config, data=data)
-            if isinstance(
-                report.longrepr, list
-            ):  # a skip's place and reason, which JSON made a list
-                report.longrepr = tuple(report.longrepr)
-            reports.setdefault(report.nodeid, []).append(report)
-    return reports
-
-
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_protocol(item: pytest.Item) -> bool | None:
-    if IN_GUEST or stage_of(item) != "vm":
+    elsewhere = item.config.stash.get(ELSEWHERE, None)
+    stage = stage_of(item)
+    if elsewhere is None or (stage != "vm" and not _is_shared(item.config, stage)):
         return None
+    if stage == "vm":
+        _ended_guest(elsewhere, item).replay(item)
+        return True
+    if elsewhere.shares is None:
+        mine = [each for each in item.session.items if stage_of(each) == stage]
+        elsewhere.shares = Shares(mine, item.config, SHARE_SECONDS)
+    elsewhere.shares.replay(item)
+    return True
+
+
+def _is_shared(config: pytest.Config, stage: str) -> bool:
+    """Whether the stage's tests run in several processes at a time. Plain pytest stays as it is."""
+    return stage == "unit" and stage in _stages(config) and len(os.sched_getaffinity(0)) > 1
+
+
+def _ended_guest(elsewhere: Elsewhere, item: pytest.Item) -> Run:
+    """The guest of the test, which is booted for the first of its tests and runs them all."""
     name = _guest_of(item)
-    guest = item.config.stash[BOOTED][name]
+    guest = elsewhere.guests[name]
     if not guest.end:
         mine = (each for each in item.session.items if stage_of(each) == "vm")
-        guest.run(item.config, name, [each.nodeid for each in mine if _guest_of(each) == name])
-    item.ihook.pytest_runtest_logstart(nodeid=item.nodeid, location=item.location)
-    for report in guest.reports_of(item):
-        item.ihook.pytest_runtest_logreport(report=report)
-    item.ihook.pytest_runtest_logfinish(nodeid=item.nodeid, location=item.location)
-    return True
+        guest.tests = [each.nodeid for each in mine if _guest_of(each) == name]
+        guest.run(item.config, partial(_guest_command, item.config, name), GUEST_SECONDS)
+    return guest
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    elsewhere = config.stash.get(ELSEWHERE, None)
+    if elsewhere is not None and elsewhere.shares is not None:
+        elsewhere.shares.close()
 
 
 def _guest_of(item: pytest.Item) -> str:
@@ -295,7 +229,8 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
     if not _stages(config):
         return
     terminalreporter.section("stages")
-    guests = config.stash.get(BOOTED, {})
+    elsewhere = config.stash.get(ELSEWHERE, None)
+    guests = elsewhere.guests if elsewhere is not None else {}
     for stage in _stages(config):
         counts, seconds = _tally(terminalreporter.stats, stage)
         said = ", ".join(f"{n} {outcome}" for outcome, n in counts.items()) or "not run"

@@ -195,7 +195,7 @@ def test_sdist_is_enough_to_build_the_wheel(tmp_path: Path) -> None:
     assert {relative(path) for path in MODULES} <= names
 
 
-# --- the guest runner of tests/conftest.py, with a stand-in for the guest
+# --- the runner of tests/conftest.py, with a stand-in for the guest
 
 
 GUEST_TESTS = """
@@ -229,7 +229,7 @@ def test_errors(broken):
 def project(tmp_path: Path) -> Path:
     """A project with this one's conftest.py and settings, and one file of VM tests."""
     (tmp_path / "tests/vm").mkdir(parents=True)
-    for name in ("pyproject.toml", "tests/conftest.py"):
+    for name in ("pyproject.toml", "tests/conftest.py", "tests/elsewhere.py"):
         (tmp_path / name).write_bytes((ROOT / name).read_bytes())
     (tmp_path / "tests/vm/test_guest.py").write_text(GUEST_TESTS)
     return tmp_path
@@ -298,3 +298,56 @@ def test_a_guest_that_hangs_is_ended(project: Path) -> None:
     status, output = run_pytest(project, "-k", "passes", guest=hangs, seconds="0.5")
     assert status == 1
     assert "did not finish this test (ended after 0 s" in output
+
+
+UNIT_TESTS = """
+import os
+import sys
+import pytest
+
+def test_where_it_runs():
+    assert sys.argv[-1].startswith("@")
+
+@pytest.mark.parametrize("name", ["a b", "c[d]", "e::f"])
+def test_parametrized(name):
+    assert "NUMATRACE_REPORTS" not in os.environ
+
+def test_fails():
+    print("said elsewhere")
+    assert {number} + 1 == 3
+"""
+
+
+def test_a_stage_in_several_processes_counts_as_one(project: Path) -> None:
+    (project / "tests/unit").mkdir()
+    for number in range(20):
+        code = UNIT_TESTS.replace("{number}", str(number))
+        (project / f"tests/unit/test_{number:02}.py").write_text(code)
+    status, output = run_pytest(project, "--stages=unit", "--durations=1")
+    assert status == 1
+    assert "19 failed, 81 passed, 7 deselected in" in output.splitlines()[-1]
+    assert output.count("said elsewhere") >= 19
+    assert "slowest" in output
+
+
+def test_a_share_that_dies_fails_its_own_tests_only(project: Path) -> None:
+    (project / "tests/unit").mkdir()
+    dies = "import os\n\ndef test_dies():\n    os._exit(9)\n"
+    for number in range(40):
+        code = dies if number == 7 else "def test_passes():\n    pass\n"
+        (project / f"tests/unit/test_{number:02}.py").write_text(code)
+    status, output = run_pytest(project, "--stages=unit")
+    assert status == 1
+    assert "did not finish this test (exit status 9)" in output
+    passed = int(re.findall(r"(\d+) passed", output)[-1])
+    assert 20 <= passed < 40
+
+
+def test_the_first_failure_ends_all_shares(project: Path) -> None:
+    (project / "tests/unit").mkdir()
+    (project / "tests/unit/test_a.py").write_text("def test_fails():\n    assert 0\n")
+    slow = "import time\n\ndef test_slow():\n    time.sleep(300)\n"
+    (project / "tests/unit/test_b.py").write_text(slow)
+    status, output = run_pytest(project, "--stages=unit", "-x")
+    assert status == 1
+    assert "1 failed, 7 deselected in" in output.splitlines()[-1]

@@ -68,7 +68,8 @@ class Load:
     program_cpus: float
     """CPU time of the other BPF programs."""
     learning_cpus: float = 0.0
-    """CPU time of the recorder for decoding code that was new to it: it counts, and it ends."""
+    """CPU time of the recorder for decoding code that was new to it: fewer samples meet less of
+    it, and it ends."""
 
     @property
     def whole_cpus(self) -> float:
@@ -78,12 +79,13 @@ class Load:
 
 def sampling_cpus(load: Load, costs: Costs) -> float:
     """CPU time per second that goes with the sampling rate."""
-    return load.samples * (costs.tick_ns + costs.program_ns + costs.reader_ns) / 1e9
+    events = load.samples * (costs.tick_ns + costs.program_ns + costs.reader_ns) / 1e9
+    return events + load.learning_cpus
 
 
 def overhead(load: Load, costs: Costs) -> float:
     """All cost as a share of the followed processes' CPU time."""
-    fixed = load.recorder_cpus + load.program_cpus + load.learning_cpus
+    fixed = load.recorder_cpus + load.program_cpus
     return (fixed + sampling_cpus(load, costs)) / load.whole_cpus
 
 

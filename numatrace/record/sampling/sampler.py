@@ -27,7 +27,7 @@ Array = np.ndarray[Any, Any]
 BATCH = 2048
 FEW = 256
 REST_S = 4.0
-REST_SHARE = 0.1
+REST_SHARE = 0.5
 """So many samples are resolved without waiting for the end of the interval; and fewer than FEW wait
 for so long, or for this share of the recording so far: beside a server that streams its weights all
 that the resolver needs has left the caches after a second, and fetching it back costs more than the
