@@ -79,6 +79,6 @@ def test_a_process_that_ends_has_its_samples_resolved_at_once(slow: AccessSample
 
 def test_nor_long_in_a_recording_that_just_began(slow: AccessSampler) -> None:
     slow._since -= 3
-    slow.look(records(time.monotonic_ns() - 400_000_000, 10))
+    slow.look(records(time.monotonic_ns() - 1_600_000_000, 10))
     slow.tick()
-    assert slow.samples == 10, "0.4 s is more than a tenth of 3 s"
+    assert slow.samples == 10, "1.6 s is more than half of 3 s"
