@@ -320,27 +320,27 @@ def test_fails():
 
 def test_a_stage_in_several_processes_counts_as_one(project: Path) -> None:
     (project / "tests/unit").mkdir()
-    for number in range(20):
+    for number in range(6):
         code = UNIT_TESTS.replace("{number}", str(number))
         (project / f"tests/unit/test_{number:02}.py").write_text(code)
     status, output = run_pytest(project, "--stages=unit", "--durations=1")
     assert status == 1
-    assert "19 failed, 81 passed, 7 deselected in" in output.splitlines()[-1]
-    assert output.count("said elsewhere") >= 19
+    assert "5 failed, 25 passed, 7 deselected in" in output.splitlines()[-1]
+    assert output.count("said elsewhere") >= 5
     assert "slowest" in output
 
 
 def test_a_share_that_dies_fails_its_own_tests_only(project: Path) -> None:
     (project / "tests/unit").mkdir()
     dies = "import os\n\ndef test_dies():\n    os._exit(9)\n"
-    for number in range(40):
+    for number in range(12):
         code = dies if number == 7 else "def test_passes():\n    pass\n"
         (project / f"tests/unit/test_{number:02}.py").write_text(code)
     status, output = run_pytest(project, "--stages=unit")
     assert status == 1
     assert "did not finish this test (exit status 9)" in output
     passed = int(re.findall(r"(\d+) passed", output)[-1])
-    assert 20 <= passed < 40
+    assert 6 <= passed < 12
 
 
 def test_the_first_failure_ends_all_shares(project: Path) -> None:
