@@ -98,7 +98,7 @@ class Run:
             try:
                 return f"exit status {self.process.wait(limit_s)}"
             except subprocess.TimeoutExpired:
-                return f"ended after {limit_s:.0f} s, see NUMATRACE_VM_SECONDS"
+                return f"ended after {limit_s:.0f} s, its limit"
             finally:
                 self.stop()
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import subprocess
+import sys
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
@@ -10,6 +12,7 @@ from scenarios.ollama import ollama_command
 from scenarios.pool import pooling
 from scenarios.setups import cgroup, filled, neighbours, read_by
 from scenarios.workload import (
+    SCRIPTS,
     asking,
     drop_page_cache,
     fault_storm,
@@ -36,6 +39,7 @@ MACHINES: dict[str, tuple[str, ...]] = {
         *("--nodes", "4", "--cpus-per-node", "1", "--memory-per-node", "1G"),
         *("--distances", "10,12,20,32;12,10,32,20;20,32,10,12;32,20,12,10"),
     ),
+    "small nodes": ("--nodes", "2", "--memory-per-node", "768M"),
     "memory-only node": ("--nodes", "3", "--cpus-per-node", "2,2,0", "--memory-per-node", "1G"),
 }
 """Options of scripts/numa-vm; two CPUs on each node unless it says otherwise."""
@@ -156,6 +160,7 @@ class Scenario:
     machine: str = "two nodes"
     type: str = "F16"
     """Of the model's weights: Q4_0 is repacked into private memory."""
+    model_mb: int = 24
     prepare: Callable[[], None] = field(default=quiet)
     around: Around = field(default=alone)
     command: Callable[..., list[str]] = server_command
@@ -173,6 +178,15 @@ class Scenario:
     def served(self, model: Path) -> list[str]:
         """The server's command line with all that is put before it."""
         return [*self.wrapper, *self.command(model, *self.options)]
+
+    def model_in(self, folder: Path) -> Path:
+        """The model that it serves, written unless it is there."""
+        model = folder / f"model-{self.type}-{self.model_mb}.gguf"
+        if not model.exists():
+            command = [sys.executable, str(SCRIPTS / "make-model"), str(model)]
+            command += ["--size-mb", str(self.model_mb), "--type", self.type]
+            subprocess.run(command, check=True, stdout=sys.stderr)
+        return model
 
 
 def old_ollama(model: Path, *options: str) -> list[str]:
@@ -269,9 +283,12 @@ SCENARIOS = {
         ),
         Scenario(
             "S11",
-            "healthy, spread",
+            "healthy, spread: the model is larger than a node",
             wrapper=("numactl", "--interleave=all"),
             options=(*FOUR, "--numa", "distribute"),
+            machine="small nodes",
+            type="F32",
+            model_mb=850,
             verdict="healthy",
         ),
         Scenario(
