@@ -276,12 +276,13 @@ def test_without_a_plan_nothing_runs(tmp_path: Path) -> None:
 def test_slowing_down_starts_perf_anew_at_half_the_rate(tmp_path: Path) -> None:
     perf = fake_perf(tmp_path, record=WAIT, script=EAT)
     recording = Recording(tmp_path, PLAN, perf, [os.getpid()])
+    wait_for(lambda: len(calls(tmp_path)) == 2)  # one that is ended sooner would tell nothing
     recording.source.slow_down("too dear")
     recording.source.look({})
+    wait_for(lambda: len(calls(tmp_path)) == 4)
     rows = recording.end()
     rates = [(row["time_ns"], row["detail"]) for row in rows if row["kind"] == "rate"]
     assert rates == [(1_000_000_000 // 199, "as asked for"), (1_000_000_000 // 99, "too dear")]
-    wait_for(lambda: len(calls(tmp_path)) == 4)
     assert sum(" -F 99 " in call for call in calls(tmp_path)) == 1
 
 
