@@ -15,9 +15,13 @@ import sysconfig
 from pathlib import Path
 from typing import Literal
 
+from scenarios import modelfiles
 from scenarios.workload import SCRIPTS
 
 Release = Literal["0.24", "0.30"]
+
+CLI_FOLDER = "cli"
+"""Where `ollama list` and its like are, in the folder of a release: to be put on the path."""
 
 SERVE = """\
 import os, signal, subprocess, sys
@@ -31,7 +35,7 @@ signal.signal(signal.SIGINT, leave)
 sys.exit(child.wait())
 """
 RUNNER = """\
-import ctypes, os, runpy, site
+import ctypes, os, pathlib, runpy, site
 site.addsitedir({site!r})
 # Have the kernel show Ollama's command line: this one was made as long, and is written over.
 text = b"".join(os.fsencode(word) + b"\\0" for word in {shown!r})
@@ -39,7 +43,12 @@ stat = open("/proc/self/stat").read().rpartition(")")[2].split()
 ctypes.memmove(int(stat[45]), text, len(text))  # arg_start, proc_pid_stat(5)
 assert open("/proc/self/cmdline", "rb").read() == text
 llama = runpy.run_path({server!r})
-llama["serve"](llama["parameters"](llama["settings"]({options!r}, dict(os.environ))))
+options = {options!r} + runpy.run_path({modelfiles!r})["server_options"](pathlib.Path({models!r}))
+llama["serve"](llama["parameters"](llama["settings"](options, dict(os.environ))))
+"""
+CLI = """\
+#!/bin/sh
+exec {python} {modelfiles} {models} "$@"
 """
 
 
@@ -65,11 +74,20 @@ def ollama_command(release: Release, model: Path, *options: str) -> list[str]:
     child = [shown[0], str(home / "inference")]
     child.append("-" * (len(" ".join(shown)) - len(" ".join(child)) - 1))
     site, server = sysconfig.get_path("purelib"), str(SCRIPTS / "llama-server")
-    runner = RUNNER.format(site=site, shown=shown, server=server, options=given)
+    modelfiles.add(home / "models", blob)
+    stand_in = {"modelfiles": modelfiles.__file__, "models": str(home / "models")}
+    runner = RUNNER.format(site=site, shown=shown, server=server, options=given, **stand_in)
     (home / "inference").write_text(runner)
+    _write_cli(home / CLI_FOLDER / "ollama", CLI.format(python=sys.executable, **stand_in))
     (home / "serve").write_text(SERVE.format(child=child))
     # A Python named ollama that is told "serve" runs the file of this name in its folder.
     return ["env", "-C", str(home), str(ollama), "serve"]
+
+
+def _write_cli(path: Path, text: str) -> None:
+    path.parent.mkdir()
+    path.write_text(text)
+    path.chmod(0o755)
 
 
 def _program(path: Path) -> Path:

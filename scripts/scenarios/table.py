@@ -8,7 +8,7 @@ import sys
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from scenarios.ollama import ollama_command
+from scenarios.ollama import CLI_FOLDER, ollama_command
 from scenarios.pool import pooling
 from scenarios.setups import cgroup, filled, neighbours, read_by
 from scenarios.workload import (
@@ -172,8 +172,8 @@ class Scenario:
     also: tuple[str, ...] = ()
     """Causes that may be named after it."""
     verdict: str = "fix"
-    fix_needs: str = ""
-    """A program that the fix calls, and that is not everywhere."""
+    programs: str = ""
+    """Folder beside the model with programs that the fix calls."""
 
     def served(self, model: Path) -> list[str]:
         """The server's command line with all that is put before it."""
@@ -344,7 +344,7 @@ SCENARIOS = {
             wrapper=ALL_ON_NODE_0,
             command=old_ollama,
             cause=("C1",),
-            fix_needs="ollama",
+            programs=f"ollama-0.24/{CLI_FOLDER}",
         ),
         Scenario(
             "S20-new",

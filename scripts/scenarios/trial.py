@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import shutil
 import signal
 import subprocess
 import tempfile
@@ -23,7 +22,7 @@ from scenarios.table import answering, set_up
 from scenarios.workload import asking, numatrace, record, serving
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from scenarios.table import Scenario
 
@@ -80,11 +79,9 @@ def _attempt(scenario: Scenario, model: Path, folder: Path, seconds: float, tria
         _judge(scenario, report, trial)
         if not any(finding["fixes"] for finding in report["findings"]):
             return
-        if scenario.fix_needs and not shutil.which(scenario.fix_needs):
-            trial.outcome = f"fix not run: {scenario.fix_needs} is not there"
-            return
         script = fix_script(before, folder / f"{scenario.id}-fix.sh")
-        with fixed(script, server.process, logs / "after.log"):
+        programs = [str(model.parent / scenario.programs)] if scenario.programs else []
+        with fixed(script, server.process, logs / "after.log", programs):
             record(serving_now(), after, seconds, *scenario.record_options, load=client)
             _compare(scenario, before, after, script, trial)
 
@@ -126,13 +123,19 @@ def fix_script(trace: Path, script: Path) -> Path:
 
 
 @contextlib.contextmanager
-def fixed(script: Path, old: subprocess.Popen[bytes], log: Path) -> Iterator[None]:
-    """Run the fix; the server that it starts lives until the block ends."""
+def fixed(
+    script: Path, old: subprocess.Popen[bytes], log: Path, programs: Sequence[str] = ()
+) -> Iterator[None]:
+    """Run the fix; the server that it starts lives until the block ends.
+
+    `programs`: folders to look for programs in, before the others.
+    """
+    path = os.pathsep.join([*programs, os.environ["PATH"]])
     with log.open("wb") as output:
         shell = subprocess.Popen(
             ["bash", str(script)],
             stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT,
-            start_new_session=True, cwd=log.parent,
+            start_new_session=True, cwd=log.parent, env=os.environ | {"PATH": path},
         )  # fmt: skip
     try:
         _wait(shell, old, log)
@@ -171,10 +174,10 @@ def answers() -> bool:
 
 def serving_now() -> int:
     """The process that serves now."""
-    for pid in running("llama-server"):
-        if Path(f"/proc/{pid}/comm").read_text().strip() == "llama-server":
+    for pid in [*running("llama-server"), *running("ollama\0runner")]:
+        if Path(f"/proc/{pid}/comm").read_text().strip() in ("llama-server", "ollama"):
             return pid
-    raise RuntimeError("no llama-server runs")
+    raise RuntimeError("no server runs")
 
 
 def _compare(scenario: Scenario, before: Path, after: Path, script: Path, trial: Trial) -> None:
