@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -45,16 +46,38 @@ X86_MENU = menu("x86_block.txt")
 ARM64_MENU = menu("arm64_block.txt")
 X86_NUMBERS = ("rcx", "rdx", "r10", "rax", "r11")
 ARM64_NUMBERS = (0, 2, 5, 6, 10, 11)
+NEAR = 4096
+"""Constants that instructions add are smaller."""
 
 
 def start(cpu: Cpu, seed: int) -> list[int]:
     """Registers for a block: pointers far from each other, and small numbers."""
     chance = random.Random(seed)
     regs = [(1 << 40) + (slot << 32) + chance.randrange(1 << 20) * 64 for slot in range(32)]
-    numbers = [SLOT[name] for name in X86_NUMBERS] if isinstance(cpu, X86) else ARM64_NUMBERS
-    for slot in numbers:
+    for slot in numbers_of(cpu):
         regs[slot] = chance.randrange(64, 1 << 16) * 8
     return regs[: len(cpu.slots)]
+
+
+def numbers_of(cpu: Cpu) -> Sequence[int]:
+    """Slots of the registers that begin as small numbers."""
+    return [SLOT[name] for name in X86_NUMBERS] if isinstance(cpu, X86) else ARM64_NUMBERS
+
+
+def narrowed(cpu: Cpu, steps: Sequence[Step]) -> bool:
+    """Whether a number that had outgrown 32 bits was cut to them, or one near it.
+
+    What an instruction of 32 bits leaves is taken to have been no more before, as in loops that
+    compilers make: an address of which the number was a part is wrong then.
+    """
+    return any(
+        before.regs[source] >> 32
+        and not after.regs[target] >> 32
+        and (after.regs[target] - before.regs[source] + NEAR) % (1 << 32) <= 2 * NEAR
+        for before, after in pairwise(steps)
+        for source in numbers_of(cpu)
+        for target in numbers_of(cpu)
+    )
 
 
 def samples(cpu: Cpu, code: bytes, steps: Sequence[Step]) -> list[Answer]:
@@ -70,6 +93,7 @@ def accesses(*steps: Step) -> set[int]:
 def check_block(cpu: Cpu, code: bytes, steps: Sequence[Step]) -> tuple[int, int]:
     """Each address is one that the block really accessed; how many samples have one, and could."""
     anywhere = accesses(*steps)
+    cut = narrowed(cpu, steps)
     known = 0
     for place, found in enumerate(samples(cpu, code, steps)):
         own = accesses(steps[place])
@@ -81,6 +105,8 @@ def check_block(cpu: Cpu, code: bytes, steps: Sequence[Step]) -> tuple[int, int]
             assert not own or beyond, "an instruction's own operand is always known"
             continue
         known += 1
+        if found.how != "operand" and cut:
+            continue
         assert found.addr in (own if found.how == "operand" else anywhere)
         if cpu.machine == "x86_64" and before:
             # The one that was waited for, unless its address is lost; then the own one.
