@@ -59,7 +59,6 @@ class Session:
         """Whether the last look at the rings found little."""
         self.overhead: Overhead | None = None
         self._fresh: set[int] = set()
-        self._fault_records = 0
         loading = Loading(options.plan()) if loading is None else loading
         try:
             self.writer = writer if writer is not None else create_writer(options)
@@ -154,7 +153,6 @@ class Session:
         if self.first_event_s is None and self.drainer.records:
             self.first_event_s = time.monotonic() - self.options.started
         self.thinner.saw(len(drained["fault"]))
-        self._fault_records += len(drained["fault"])
         self.sources.look(drained)
         changes = self.targets.update(drained["sched"])
         self.quiet = self.drainer.fullest < QUIET_BELOW and not changes.any
@@ -167,8 +165,7 @@ class Session:
 
     def tick(self) -> None:
         """What is done once in an interval: totals, losses, mappings, placement, one batch."""
-        self.totals.write(faults=self._fault_records > 0)
-        self._fault_records = 0
+        self.totals.write()
         self.totals.forget(self.targets.reap())
         self.losses.write()
         for tgid in self.targets.sweep():

@@ -33,17 +33,15 @@ class Totals:
         self.oncpu_ns = 0
         self.clock = SchedClock()
 
-    def write(self, *, running: bool = True, faults: bool = True) -> None:
-        """Write on-CPU time and, unless nobody saw any, fault counts since the last call.
+    def write(self, *, running: bool = True) -> None:
+        """Write on-CPU time and fault counts since the last call.
 
         `running`: add the time of threads that are on a CPU right now and were not switched out.
         Not after the probes are detached: the scheduler's clock goes on.
-        `faults`: to look through the kernel's table takes 0.1 to 0.4 ms, however few there are.
         """
         now_ns = time.monotonic_ns()
         self._write_oncpu(now_ns, running=running)
-        if faults:
-            self._write_faults(now_ns)
+        self._write_faults(now_ns)
 
     def forget(self, tids: list[int]) -> None:
         """Drop the entries of ended threads, in the kernel and here. Call after `write`."""
