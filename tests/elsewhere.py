@@ -60,8 +60,8 @@ class Run:
     seconds: float = 0.0
     process: subprocess.Popen[bytes] | None = None
 
-    def run(self, config: pytest.Config, command: Command, limit_s: float) -> None:
-        """Run `tests` by the command, for no longer than that; read what it wrote."""
+    def run(self, config: pytest.Config, command: Command, limit_s: float) -> Run:
+        """Run `tests` by the command, for no longer than that, and read what it wrote."""
         began = time.monotonic()
         with tempfile.TemporaryDirectory(prefix="numatrace-tests-") as name:
             folder = Path(name)
@@ -70,6 +70,7 @@ class Run:
             self.output = (folder / "output").read_text(errors="replace")
             self.reports = _read_reports(config, folder / "reports")
         self.seconds = time.monotonic() - began
+        return self
 
     def replay(self, item: pytest.Item) -> None:
         """Report a test of it as if it had run here."""
@@ -124,25 +125,24 @@ class Shares:
     """Tests in as many processes at a time as there are CPUs, a few files after the other."""
 
     def __init__(self, items: Sequence[pytest.Item], config: pytest.Config, limit_s: float) -> None:
-        self._futures: dict[str, Future[None]] = {}
-        self._runs: dict[str, Run] = {}
+        self._ended: dict[str, Future[Run]] = {}
+        self._runs: list[Run] = []
         cpus = len(os.sched_getaffinity(0))
         self._pool = ThreadPoolExecutor(cpus)
         for tests in chunks([item.nodeid for item in items], CHUNKS_PER_CPU * cpus):
             run = Run("pytest beside this one", tests)
-            future = self._pool.submit(run.run, config, _command, limit_s)
-            self._futures |= dict.fromkeys(tests, future)
-            self._runs |= dict.fromkeys(tests, run)
+            self._runs.append(run)
+            ended = self._pool.submit(run.run, config, _command, limit_s)
+            self._ended |= dict.fromkeys(tests, ended)
 
     def replay(self, item: pytest.Item) -> None:
         """Wait for a test's share to end, and report the test."""
-        self._futures[item.nodeid].result()
-        self._runs[item.nodeid].replay(item)
+        self._ended[item.nodeid].result().replay(item)
 
     def close(self) -> None:
         """Begin no more, and end what runs."""
         self._pool.shutdown(wait=False, cancel_futures=True)
-        for run in self._runs.values():
+        for run in self._runs:
             run.stop()
 
 

@@ -23,6 +23,7 @@ from numatrace.model.errors import CapabilityError, NumatraceError
 from numatrace.model.events import EVENT
 from numatrace.record.memory import placement
 from numatrace.record.memory.maps import read_maps
+from numatrace.record.memory.pages import Pages
 from numatrace.record.memory.pieces import Piece, cut
 from numatrace.record.memory.placement import (
     BUDGET_PAGES,
@@ -33,7 +34,6 @@ from numatrace.record.memory.placement import (
     changed,
     plan_pages,
     query_nodes,
-    snapshot,
     tally,
 )
 
@@ -322,7 +322,7 @@ def test_written_read_and_untouched_memory(region: tuple[mmap.mmap, int]) -> Non
     assert (told[256:512] == -errno.EFAULT).all()  # the shared zero page
     assert (told[512:] == -errno.ENOENT).all()
     assert query_nodes(os.getpid(), np.array([4096], np.uint64)).tolist() == [-errno.EFAULT]
-    rows = snapshot(os.getpid(), [piece(address, 1024 * PAGE)])
+    rows = Pages(os.getpid()).look([piece(address, 1024 * PAGE)])
     assert sum(row.node_bytes for row in rows if row.mem_node >= 0) == 256 * PAGE
     assert next(row for row in rows if row.mem_node == -1).pages == 768
 
@@ -354,7 +354,7 @@ def test_every_mapping_agrees_with_numa_maps() -> None:
         child.stdout.readline()
         mappings = read_maps(child.pid)
         assert mappings
-        rows = snapshot(child.pid, cut(mappings, {}))
+        rows = Pages(child.pid).look(cut(mappings, {}))
         truth = numa_maps(child.pid)
     finally:
         child.communicate(b"\n")

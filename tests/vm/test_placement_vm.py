@@ -15,8 +15,9 @@ import numpy as np
 import pytest
 
 from numatrace.record.memory.maps import read_maps
+from numatrace.record.memory.pages import Pages
 from numatrace.record.memory.pieces import cut
-from numatrace.record.memory.placement import BUDGET_PAGES, PlaceRow, changed, snapshot
+from numatrace.record.memory.placement import BUDGET_PAGES, PlaceRow, changed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -148,7 +149,7 @@ class Helper:
         assert self.line() == b"moved\n"
 
     def place(self) -> list[PlaceRow]:
-        return snapshot(self.process.pid, cut(read_maps(self.process.pid) or (), {}))
+        return Pages(self.process.pid).look(cut(read_maps(self.process.pid) or (), {}))
 
 
 @contextmanager
@@ -261,7 +262,7 @@ def test_pages_of_others_are_not_this_process_own(tmp_path: Path) -> None:
         process.stdout.readline()
         rows = [
             row
-            for row in snapshot(process.pid, cut(read_maps(process.pid) or (), {}))
+            for row in Pages(process.pid).look(cut(read_maps(process.pid) or (), {}))
             if row.path == str(path)
         ]
         process.communicate(b"\n")

@@ -309,12 +309,6 @@ def _rows(piece: Piece, piece_pages: int, on: list[tuple[int, int, int]]) -> lis
     ]
 
 
-def snapshot(pid: int, pieces: Sequence[Piece], budget: int = BUDGET_PAGES) -> list[PlaceRow]:
-    """Where the pieces of a process lie now. Raises ProcessGoneError and CapabilityError."""
-    plan = plan_pages(pieces, budget)
-    return tally(pieces, plan, query_nodes(pid, plan.address))
-
-
 def _by_piece(rows: Iterable[PlaceRow]) -> dict[Hashable, list[PlaceRow]]:
     pieces: defaultdict[Hashable, list[PlaceRow]] = defaultdict(list)
     for row in rows:
