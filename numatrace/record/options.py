@@ -46,6 +46,8 @@ class Options:
     """Ticks a second of each CPU's clock; None: as many as the budget allows."""
     max_overhead: float = 0.01
     """What recording may cost, as a share of the CPU time that the followed processes use."""
+    patience_s: float = 30.0
+    """So long samples of code that is new wait for a helper to decode it while CPUs are idle."""
     started: float = field(default_factory=time.monotonic)
     """When the program began to work on this recording (time.monotonic)."""
 

@@ -81,7 +81,11 @@ class Session:
         self.surroundings = Surroundings(self.documents)
         self.memory = Memory(self.writer, options.place_interval_s, self.documents.note)
         self.sampler = AccessSampler(
-            self.probes, self.writer, self.documents.note, options.first_period_ns
+            self.probes,
+            self.writer,
+            self.documents.note,
+            options.first_period_ns,
+            options.patience_s,
         )
         self.tensors = TensorWatch(
             self.probes,
@@ -202,7 +206,7 @@ class Session:
         self.probes.stop()
         self.ended = time.monotonic()
         self.overhead = self.meter.overhead()
-        self.recording_cpu_s = recorder_cpu_s() - self.startup_cpu_s
+        self.recording_cpu_s = recorder_cpu_s() + self.sampler.helper_s - self.startup_cpu_s
         drained = self.drainer.drain()
         self.sources.look(drained)
         self.sources.finish()

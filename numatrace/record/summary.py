@@ -33,7 +33,8 @@ class Overhead:
     """Of the clock interrupts that hit them, with the sampling program."""
     samples_per_s: float
     helpers_s: float
-    """CPU time, not per second, of helpers that have ended: they read a model's table, once."""
+    """CPU time, not per second, of helpers that give way to everybody else: they read a model's
+    table and decode code, once."""
 
     @property
     def share(self) -> float:

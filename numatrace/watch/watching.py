@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 MAX_TICK_S = 1.0
 """Between two batches of a trace, however long the interval of the display."""
 
+PATIENCE_S = 8.0
+"""See Options.patience_s: shown late, a sample is worth less."""
+
 
 @dataclass(slots=True)
 class Clock:
@@ -54,7 +57,7 @@ class Watching:
         self.pid = pids[0]
         self.rolling = Rolling()
         tick_s = min(self.interval_s, MAX_TICK_S)
-        options = replace(options, interval_s=tick_s)
+        options = replace(options, interval_s=tick_s, patience_s=PATIENCE_S)
         self.sessions = Sessions(options, pids, self.rolling.take, self)
         self._tick_s = tick_s
         self._began_s = 0.0

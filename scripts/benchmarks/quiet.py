@@ -55,8 +55,12 @@ class Moment:
 
 
 def _cpu_s(pid: int) -> float:
+    """Of a process, its ended children, and those that run."""
     try:
-        times = psutil.Process(pid).cpu_times()
+        process = psutil.Process(pid)
+        times = process.cpu_times()
+        children = [child.cpu_times() for child in process.children()]
     except psutil.NoSuchProcess:
         return 0.0
-    return float(times.user + times.system + times.children_user + times.children_system)
+    ended_s = times.children_user + times.children_system
+    return float(ended_s + sum(each.user + each.system for each in (times, *children)))

@@ -413,7 +413,7 @@ def test_a_reader_that_dies_costs_one_file_only(
         'printf \'{"file": 1, "ta\'; kill -SEGV $$\n'
     )
     interpreter.chmod(0o755)
-    monkeypatch.setattr(gguf_table.sys, "executable", str(interpreter))
+    monkeypatch.setattr(sys, "executable", str(interpreter))
     only_named(monkeypatch)
     argv = [word for name in "abc" for word in ("-m", f"{tmp_path}/{name}.gguf")]
     tables = look(argv)
@@ -428,7 +428,7 @@ def test_a_reader_that_does_not_answer_is_ended(
     interpreter = tmp_path / "python"
     interpreter.write_text("#!/bin/sh\nexec sleep 1000\n")
     interpreter.chmod(0o755)
-    monkeypatch.setattr(gguf_table.sys, "executable", str(interpreter))
+    monkeypatch.setattr(sys, "executable", str(interpreter))
     monkeypatch.setattr(gguf_table, "WALL_SECONDS", 0.2)
     only_named(monkeypatch)
     tables = look(["-m", str(tmp_path / "x.gguf")], timeout_s=20)

@@ -17,7 +17,7 @@ from numatrace.trace.schema import ring_dtype
 def slow(monkeypatch: pytest.MonkeyPatch) -> AccessSampler:
     """A sampler that learns slowly, and keeps the times that it wrote."""
     probes = SimpleNamespace(plan=SimpleNamespace(machine="x86_64", access=False))
-    made = AccessSampler(probes, SimpleNamespace(), lambda *_: None, 5_000_000)  # type: ignore[arg-type]
+    made = AccessSampler(probes, SimpleNamespace(), lambda *_: None, 5_000_000, 8.0)  # type: ignore[arg-type]
     made.written = []  # type: ignore[attr-defined]
 
     def write(records: np.ndarray) -> None:
@@ -82,3 +82,52 @@ def test_nor_long_in_a_recording_that_just_began(slow: AccessSampler) -> None:
     slow.look(records(time.monotonic_ns() - 1_600_000_000, 10))
     slow.tick()
     assert slow.samples == 10, "1.6 s is more than half of 3 s"
+
+
+class Helper:
+    """Stands in for the process that decodes: says how far it has come."""
+
+    works = True
+    done = 0
+
+    def ready(self, waiting: np.ndarray) -> int:
+        return min(self.done, len(waiting))
+
+
+@pytest.fixture
+def helped(slow: AccessSampler, monkeypatch: pytest.MonkeyPatch) -> AccessSampler:
+    """The same with a helper: it is `_helper`."""
+    helper = Helper()
+    monkeypatch.setattr(slow, "_helper", helper)
+    monkeypatch.setattr(slow, "_resolver", lambda: helper)
+    slow._since -= 100
+    return slow
+
+
+def test_young_samples_wait_for_the_helper(helped: AccessSampler) -> None:
+    helped.look(records(time.monotonic_ns(), 2 * module.FEW))
+    helped.tick()
+    assert helped.samples == 0
+    helped._helper.done = 100  # type: ignore[union-attr]
+    helped.tick()
+    assert helped.samples == 100
+
+
+def test_old_samples_do_not(helped: AccessSampler) -> None:
+    helped.look(records(time.monotonic_ns() - int(1.1 * helped.patience_s * 1e9), 20))
+    helped.tick()
+    assert helped.samples == 20
+
+
+def test_nor_do_any_for_one_that_has_ended(helped: AccessSampler) -> None:
+    helped._helper.works = False  # type: ignore[union-attr]
+    helped.look(records(time.monotonic_ns(), 2 * module.FEW))
+    helped.tick()
+    assert helped.samples > 0
+
+
+def test_nor_at_the_end(helped: AccessSampler, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(helped, "_end_helper", lambda: None)
+    helped.look(records(time.monotonic_ns(), 20))
+    helped.finish()
+    assert helped.samples == 20

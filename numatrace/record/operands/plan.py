@@ -1,4 +1,4 @@
-"""How to get an address from registers, once per distinct instruction, as growing arrays."""
+"""How to get an address from registers, once per distinct instruction, as arrays."""
 
 from __future__ import annotations
 
@@ -19,6 +19,8 @@ from numatrace.record.operands.linear import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from numatrace.record.operands.block import Found
 
 Array = np.ndarray[Any, Any]
@@ -94,40 +96,28 @@ ROW: Final = np.dtype(
 )
 
 
-class PlanTable:
-    """Plans as rows of one array."""
+def rows_of(plans: Sequence[AddressPlan]) -> Array:
+    """Plans as records of ROW."""
+    rows = np.zeros(len(plans), ROW)
+    for place, plan in enumerate(plans):
+        rows[place] = _row_of(plan)
+    return rows
 
-    def __init__(self) -> None:
-        self._rows = np.zeros(256, ROW)
-        self.used = 0
 
-    def add(self, plan: AddressPlan) -> int:
-        """The row that the plan now has."""
-        if self.used == len(self._rows):
-            self._rows = np.concatenate((self._rows, np.zeros_like(self._rows)))
-        terms = [*plan.terms, *[Term(0, 0)] * (MAX_TERMS - len(plan.terms))]
-        self._rows[self.used] = (
-            [term.slot for term in terms],
-            [term.extend for term in terms],
-            [term.factor & MASK64 for term in terms],
-            [term.inner & MASK64 for term in terms],
-            plan.disp & MASK64,
-            plan.narrow,
-            plan.thread,
-            plan.known,
-            plan.access,
-            plan.how,
-        )
-        self.used += 1
-        return self.used - 1
-
-    def clear(self) -> None:
-        """Forget all rows."""
-        self.used = 0
-
-    def take(self, rows: Array) -> Array:
-        """Rows of the table, as records of ROW."""
-        return np.asarray(self._rows[rows])
+def _row_of(plan: AddressPlan) -> tuple[object, ...]:
+    terms = [*plan.terms, *[Term(0, 0)] * (MAX_TERMS - len(plan.terms))]
+    return (
+        [term.slot for term in terms],
+        [term.extend for term in terms],
+        [term.factor & MASK64 for term in terms],
+        [term.inner & MASK64 for term in terms],
+        plan.disp & MASK64,
+        plan.narrow,
+        plan.thread,
+        plan.known,
+        plan.access,
+        plan.how,
+    )
 
 
 def addresses(plans: Array, regs: Array, thread_base: Array) -> Array:

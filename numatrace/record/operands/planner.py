@@ -1,4 +1,4 @@
-"""A plan for every distinct instruction of every process, made at its first sight."""
+"""The plan for an instruction, made from the code around it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ import numpy as np
 
 from numatrace.record.operands import block
 from numatrace.record.operands.kernel import CODE
-from numatrace.record.operands.plan import NOTHING, PAGE, UNREADABLE, PlanTable, plan_of
+from numatrace.record.operands.plan import NOTHING, PAGE, UNREADABLE, plan_of, rows_of
+from numatrace.record.operands.plans import MAX_PLANS, TEXT_BYTES
 from numatrace.record.operands.window import AFTER, BEFORE, CachedDecoder, Window
 
 if TYPE_CHECKING:
@@ -20,9 +21,6 @@ if TYPE_CHECKING:
 
 Array = np.ndarray[Any, Any]
 
-MAX_PLANS: Final = 65_536
-"""Distinct instructions that are remembered; at one more all are forgotten."""
-
 MAX_WINDOWS: Final = 256
 """Windows that are kept of a process. They save time only."""
 
@@ -31,17 +29,9 @@ SHARED: Final = 512
 
 SPIN: Final = CODE["spin"]
 
-TEXT_BYTES: Final = 16
-"""Code in a record."""
-
-KEY: Final = np.dtype(
-    [("ip", "<u8"), ("text", "u1", (TEXT_BYTES,)), ("tgid", "<i4"), ("fault", "<i4")]
-)
-"""What tells one plan from another. A fault is precise, an interrupt is not."""
-
 
 class Planner:
-    """Plans by process, address and code. `top`: where user addresses end."""
+    """Makes the plan of an instruction from the code around it. `top`: where user addresses end."""
 
     def __init__(
         self, decoder: Decoder, read_code: Callable[[int, int, int], bytes], top: int
@@ -49,56 +39,35 @@ class Planner:
         self._read_code = read_code
         self._decoder = CachedDecoder(decoder)
         self._top = top
-        self._table = PlanTable()
-        self._rows: dict[bytes, int] = {}
         self._processes: dict[int, _Process] = {}
+        self._made = 0
+        """Since all was forgotten: it has to end somewhere."""
 
-    def plans(self, records: Array, fault: Array) -> Array:
-        """The plan of each record of the ring, as records of plan.ROW."""
-        return self._table.take(self.rows(records, fault))
-
-    def rows(self, records: Array, fault: Array) -> Array:
-        """Place of each record's plan in the table: made now where there was none."""
-        keys = np.zeros(len(records), KEY)
-        for name in ("ip", "text", "tgid"):
-            keys[name] = records[name]
-        keys["fault"] = fault
-        if self._table.used + len(records) > MAX_PLANS:
-            self._clear()
-        packed = _as_bytes(keys)
-        known = self._rows.get
-        rows = [known(key) for key in packed]
-        if None in rows:
-            rows = [self._row(key, packed[at]) for at, key in enumerate(keys)]
-        return np.array(rows, np.intp)
+    def make(self, keys: Array) -> Array:
+        """The plan of each of the plans.KEY, as records of plan.ROW."""
+        self._made += len(keys)
+        if self._made > MAX_PLANS:
+            self._processes.clear()
+            self._made = len(keys)
+        return rows_of([self._make(key) for key in keys])
 
     def forget(self, tgid: int) -> None:
-        """Drop all of a process."""
-        process = self._processes.pop(tgid, None)
-        for key in process.keys if process else ():
-            self._rows.pop(key, None)
+        """Drop all code of a process."""
+        self._processes.pop(tgid, None)
 
-    def _row(self, key: Any, packed: bytes) -> int:
-        known = self._rows.get(packed)
-        if known is not None:
-            return known
+    def _make(self, key: Any) -> AddressPlan:
         tgid, ip, text = int(key["tgid"]), int(key["ip"]), key["text"].tobytes()
         if any(text):
-            process = self._processes.get(tgid)
-            if process is not None and process.texts.get(ip, text) != text:
-                self.forget(tgid)
+            self._note(tgid, ip, text)
         process = self._processes.setdefault(tgid, _Process())
-        if any(text):
-            process.texts[ip] = text
-        plan = self._plan(process, tgid, ip, text, bool(key["fault"]))
-        self._rows[packed] = row = self._table.add(plan)
-        process.keys.append(packed)
-        return row
+        return self._plan(process, tgid, ip, text, bool(key["fault"]))
 
-    def _clear(self) -> None:
-        self._rows.clear()
-        self._processes.clear()
-        self._table.clear()
+    def _note(self, tgid: int, ip: int, text: bytes) -> None:
+        """Forget a process whose code at this address is not what it was."""
+        process = self._processes.get(tgid)
+        if process is not None and process.texts.get(ip, text) != text:
+            self.forget(tgid)
+        self._processes.setdefault(tgid, _Process()).texts[ip] = text
 
     def _plan(self, process: _Process, tgid: int, ip: int, text: bytes, fault: bool) -> AddressPlan:
         window = self._window(process, tgid, ip, text)
@@ -142,16 +111,8 @@ class Planner:
 
 
 class _Process:
-    """What is known of a process's code."""
+    """What is known of a process's code: as samples found it, and as it was read."""
 
     def __init__(self) -> None:
         self.texts: dict[int, bytes] = {}
         self.windows: dict[int, Window] = {}
-        self.keys: list[bytes] = []
-
-
-def _as_bytes(keys: Array) -> list[bytes]:
-    """Each record's bytes."""
-    size = keys.dtype.itemsize
-    packed = keys.tobytes()
-    return [packed[at : at + size] for at in range(0, len(packed), size)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -18,10 +19,12 @@ from numatrace.record.operands.kernel import (
 )
 from numatrace.record.operands.plan import MASK64, addresses, plausible
 from numatrace.record.operands.planner import Planner
+from numatrace.record.operands.plans import NONE, Plans, keys_of, packed, unpacked
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from numatrace.record.operands.helper import Helper
     from numatrace.record.operands.window import Decoder
 
 Array = np.ndarray[Any, Any]
@@ -47,20 +50,39 @@ class Operands:
     """Decodes each distinct instruction once and finds every record's data address.
 
     `machine` as in uname: x86_64 or aarch64. `read_code(tgid, addr, size)` reads a process's code:
-    fewer bytes or none where it cannot.
+    fewer bytes or none where it cannot. `helper`: decodes what can wait.
     """
 
-    def __init__(self, machine: str, read_code: Callable[[int, int, int], bytes]) -> None:
+    def __init__(
+        self,
+        machine: str,
+        read_code: Callable[[int, int, int], bytes],
+        helper: Helper | None = None,
+    ) -> None:
+        self.helper = helper
         self._calls = call_codes(machine)
         self._top = TOP[machine]
         self._untagged = np.uint64(~TAG[machine] & MASK64)
-        self._planner = Planner(_decoder(machine), read_code, self._top)
+        self._plans = Plans()
+        self._planner: Planner | None = None
+        self._new_planner = partial(planner_for, machine, read_code)
+
+    def ready(self, records: Array) -> int:
+        """How many records, from the first on, need no decoding. The helper is asked for more."""
+        if self.helper is None:
+            return 0
+        self._plans.add(*self.helper.answers())
+        fault, wanted = _precise(records["access"])
+        keys = keys_of(records, fault)
+        new = wanted & (self._plans.find(keys) == NONE)
+        self.helper.ask(keys[new])
+        return int(np.argmax(new)) if new.any() else len(records)
 
     def learn(self, records: Array) -> None:
         """Decode what is new in records of the ring, so that `resolve` is quick with them."""
         fault, wanted = _precise(records["access"])
         if wanted.any():
-            self._planner.rows(records[wanted], fault[wanted])
+            self._places(keys_of(records[wanted], fault[wanted]))
 
     def resolve(self, records: Array) -> Resolved:
         """Addresses of a batch of records of the `access` ring. Nothing in a record raises."""
@@ -78,13 +100,17 @@ class Operands:
 
     def forget(self, tgid: int) -> None:
         """Drop what is known about the process's code: it ended or replaced its program."""
-        self._planner.forget(tgid)
+        self._plans.forget(tgid)
+        if self._planner is not None:
+            self._planner.forget(tgid)
+        if self.helper is not None:
+            self.helper.forget(tgid)
 
     def _resolve_user(self, records: Array, fault: Array, wanted: Array, found: Resolved) -> None:
         """Fill in the records whose instruction and registers are those of the access."""
         chosen = records if wanted.all() else records[wanted]
         fault = fault[wanted]
-        plans = self._planner.plans(chosen, fault)
+        plans = self._plans.take(self._places(keys_of(chosen, fault)))
         thread_base = chosen["thread_base"]
         address = addresses(plans, chosen["regs"], thread_base) & self._untagged
         lost = plans["thread"] & (thread_base == 0)
@@ -95,12 +121,33 @@ class Operands:
         named = np.where(lost, np.uint8(CODE["segment"]), plans["how"])
         found.how[wanted] = np.where(fault, found.how[wanted], named)
 
+    def _places(self, keys: Array) -> Array:
+        """Place of each key's plan: made now where there is none."""
+        places = self._plans.find(keys)
+        new = places == NONE
+        if new.any():
+            names = packed(keys[new])
+            distinct = unpacked(dict.fromkeys(names))
+            made = self._plans.add(distinct, self._made(distinct))
+            places[new] = [made[name] for name in names]
+        return places
+
+    def _made(self, keys: Array) -> Array:
+        if self._planner is None:
+            self._planner = self._new_planner()
+        return self._planner.make(keys)
+
 
 def _precise(raw: Array) -> tuple[Array, Array]:
     """Which records are of faults; and which have instruction and registers of an access."""
     in_kernel = (raw & KERNEL) != 0
     fault = in_kernel & ((raw & FAULT) != 0) & ((raw & (RECLAIM | INTERRUPT)) == 0)
     return fault, ~in_kernel | fault
+
+
+def planner_for(machine: str, read_code: Callable[[int, int, int], bytes]) -> Planner:
+    """A planner for code of this machine. Loads the disassembler."""
+    return Planner(_decoder(machine), read_code, TOP[machine])
 
 
 def _decoder(machine: str) -> Decoder:

@@ -4,6 +4,11 @@ Costs are measured, as a share of the CPU time that the followed processes use (
 they use less): the recorder's own CPU time, the run time of the BPF programs, and the clock
 interrupts that hit a followed thread. Interrupts elsewhere take the same share of others' time,
 and none where a CPU is idle.
+
+The threads of a compute pool wait for one another after every operation, so that what an interrupt
+takes from one of them all of them lose (Petrini and others, "The Case of the Missing Supercomputer
+Performance", 2003). On a machine with many CPUs a small share of all their time can be much of the
+server's: so the interrupts of all together are also held below the budget as a share of one CPU.
 """
 
 from __future__ import annotations
@@ -83,6 +88,11 @@ def sampling_cpus(load: Load, costs: Costs) -> float:
     return events + load.learning_cpus
 
 
+def interrupt_cpus(load: Load, costs: Costs) -> float:
+    """Of that, what is taken from the followed threads in the middle of their work."""
+    return load.samples * (costs.tick_ns + costs.program_ns) / 1e9
+
+
 def overhead(load: Load, costs: Costs) -> float:
     """All cost as a share of the followed processes' CPU time."""
     fixed = load.recorder_cpus + load.program_cpus
@@ -104,25 +114,29 @@ class Bounds:
 def next_period(period_ns: int, load: Load, costs: Costs, budget: float, bounds: Bounds) -> float:
     """The period at which the overhead would come to AIM of the budget, or a step towards it.
 
-    What goes with the rate is inversely proportional to the period, the rest is not. The period
-    itself is returned where the change is not worth it, or nothing ran that a tick could hit.
+    What goes with the rate is inversely proportional to the period, the rest is not. Nor are the
+    interrupts to come to more of one CPU. The period itself is returned where the change is not
+    worth it, or nothing ran that a tick could hit.
     """
     variable = sampling_cpus(load, costs)
     if variable <= 0:
         return period_ns
     room = AIM * budget * load.whole_cpus - load.recorder_cpus - load.program_cpus
     factor = variable / room if room > 0 else LONGER
+    interrupts = interrupt_cpus(load, costs)
+    factor = max(factor, interrupts / (AIM * budget))
     wanted = bounds.clip(period_ns * min(max(factor, 1 / SHORTER), LONGER))
     small = 1 / DEADBAND < wanted / period_ns < DEADBAND
     slowest = wanted >= bounds.longest_ns and wanted / period_ns <= 1 + 2 * JITTER
-    within = overhead(load, costs) <= budget
+    within = overhead(load, costs) <= budget and interrupts <= budget
     return period_ns if small and (within or slowest) else wanted
 
 
-def first_period(costs: Costs, budget: float, bounds: Bounds) -> float:
+def first_period(costs: Costs, budget: float, bounds: Bounds, cpus: int) -> float:
     """The period to begin with, when nothing is known of the load, and all code is new."""
-    sample_ns = costs.tick_ns + costs.program_ns + LEARN_NS
-    return bounds.clip(max(sample_ns / (AIM * budget), START_PERIOD_NS))
+    interrupt_ns = costs.tick_ns + costs.program_ns
+    busiest_ns = max(interrupt_ns + LEARN_NS, interrupt_ns * cpus)
+    return bounds.clip(max(busiest_ns / (AIM * budget), START_PERIOD_NS))
 
 
 def fault_records(load: Load, budget: float, most: int) -> int:

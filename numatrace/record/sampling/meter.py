@@ -160,6 +160,6 @@ class Meter:
             samples=self.sampler.samples,
             own_s=time.process_time(),
             running_s=self.running_helpers_s(),
-            ended_s=times.children_user + times.children_system,
+            ended_s=times.children_user + times.children_system + self.sampler.helper_s,
             reader_s=self.sampler.reader_s,
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 import time
 from dataclasses import asdict
@@ -54,7 +55,8 @@ class Pace:
     def prepare(self) -> None:
         """Choose the rate to begin with; the cost of a tick is measured."""
         if not self.options.frequency_hz:
-            first = first_period(self.meter.costs, self.options.max_overhead, self.bounds)
+            budget, cpus = self.options.max_overhead, os.cpu_count() or 1
+            first = first_period(self.meter.costs, budget, self.bounds, cpus)
             self.sampler.first_period_ns = scattered(first, self.bounds, self._random)
 
     def start(self) -> None:

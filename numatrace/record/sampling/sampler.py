@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from numatrace.record.bpf.probes import Probes
     from numatrace.record.operands import Operands
+    from numatrace.record.operands.helper import Helper
     from numatrace.trace.writer import TraceWriter
 
 Array = np.ndarray[Any, Any]
@@ -36,12 +37,12 @@ samples. Of a process that ends, the pages of what waits are not known any more.
 SLICE = 16
 LEARN_S = 0.0075
 """Samples whose code is decoded in one go, and CPU time, for each CPU that is sampled, after which
-the others wait for the next time: new code takes long, and the server needs the CPUs too."""
+the others wait for the next time: new code takes long, and the server needs the CPUs too. So a
+helper does it while CPUs are idle; here it is done where there is no helper."""
 
-LATE_S = 8.0
 LATE_LEARN_S = 0.05
-"""Once some have waited for so long, more time is taken. It is also the longest in all, by the
-clock: meanwhile the rings fill up."""
+"""CPU time once some have waited too long. It is also the longest in all, by the clock: meanwhile
+the rings fill up."""
 
 MAX_WAITING = 65_536
 """So many samples wait at most, 22 MB."""
@@ -61,12 +62,14 @@ class AccessSampler:
         writer: TraceWriter,
         note: Callable[[str, str], None],
         period_ns: int,
+        patience_s: float,
     ) -> None:
         self.probes = probes
         self.writer = writer
         self.note = note
         self.ticks = Ticks(probes)
         self.first_period_ns = period_ns
+        self.patience_s = patience_s
         self.cpu_count = 0
         """CPUs whose clocks tick; 0: there is no sampling."""
         self.taken = 0
@@ -76,6 +79,7 @@ class AccessSampler:
         self.reader_s = 0.0
         """CPU time for resolving and writing them so far."""
         self._operands: Operands | None = None
+        self._helper: Helper | None = None
         self._pending: list[Array] = []
         self._waiting = 0
         self._failed = False
@@ -91,6 +95,11 @@ class AccessSampler:
         """Session sees how full the ring is."""
         return float("inf")
 
+    @property
+    def helper_s(self) -> float:
+        """CPU time of the helper that decodes; 0 once it has ended."""
+        return self._helper.cpu_s if self._helper is not None else 0.0
+
     def room(self) -> int:
         """Samples that the ring buffer holds."""
         return self.probes.rings["access"].room
@@ -100,6 +109,8 @@ class AccessSampler:
         if self.probes.plan.access:
             self._note(self.ticks.start(self.first_period_ns))
         self.cpu_count = len(self.ticks.cpus)
+        if self.cpu_count:
+            self._helper = _helper(self.probes.plan.machine)
 
     def look(self, drained: Mapping[str, Array]) -> None:
         """Take the drained records; resolve them when there are many."""
@@ -136,10 +147,16 @@ class AccessSampler:
     def finish(self) -> None:
         """Resolve what is left."""
         self._resolve()
+        self._end_helper()
 
     def close(self) -> None:
         """Stop the clocks, in whatever state."""
         self.ticks.close()
+        self._end_helper()
+
+    def _end_helper(self) -> None:
+        if self._helper is not None:
+            self._helper.close()
 
     def _note(self, problems: Iterable[str]) -> None:
         for why in problems:
@@ -152,7 +169,8 @@ class AccessSampler:
         began = time.thread_time()
         waiting = np.concatenate(self._pending)
         endless = hurry or len(waiting) >= MAX_WAITING
-        done = len(waiting) if endless else self._learnt(waiting)
+        ready = self._ready(waiting)
+        done = len(waiting) if endless else self._learnt(waiting, ready)
         for first in range(0, done, BATCH):
             part = waiting[first : min(first + BATCH, done)]
             self._write(in_order(part, self.probes.plan.machine))
@@ -167,14 +185,19 @@ class AccessSampler:
             return 0.0
         return (time.monotonic_ns() - int(self._pending[0]["t_ns"][0])) / 1e9
 
-    def _learnt(self, waiting: Array) -> int:
+    def _ready(self, waiting: Array) -> int:
+        """How many of the samples, from the first on, a helper has seen to; it gets the rest."""
+        return self._resolver().ready(waiting) if self._helper is not None else 0
+
+    def _learnt(self, waiting: Array, ready: int) -> int:
         """How many of the samples, from the first on, need no more decoding after some time."""
-        learn_s = LEARN_S * max(1, self.cpu_count)
-        if self._oldest_s() > LATE_S:
-            learn_s = LATE_LEARN_S
+        late = self._oldest_s() > self.patience_s
+        if self._helper is not None and self._helper.works and not late:
+            return ready
+        learn_s = LATE_LEARN_S if late else LEARN_S * max(1, self.cpu_count)
         cpu_until = time.thread_time() + learn_s
         until = time.monotonic() + LATE_LEARN_S
-        done = 0
+        done = ready
         while done < len(waiting) and time.thread_time() < cpu_until and time.monotonic() < until:
             self._learn(waiting[done : done + SLICE])
             done = min(done + SLICE, len(waiting))
@@ -223,8 +246,14 @@ class AccessSampler:
         if self._operands is None:
             from numatrace.record.operands import Operands, read_code
 
-            self._operands = Operands(self.probes.plan.machine, read_code)
+            self._operands = Operands(self.probes.plan.machine, read_code, self._helper)
         return self._operands
+
+
+def _helper(machine: str) -> Helper:
+    from numatrace.record.operands.helper import Helper
+
+    return Helper(machine)
 
 
 def mem_nodes(tgid: Array, addr: Array, known: Array) -> tuple[Array, Array]:

@@ -7,12 +7,13 @@ import json
 import os
 import re
 import subprocess
-import sys
 import time
 from collections import defaultdict, deque
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, NamedTuple
+
+from numatrace.record import workers
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -164,16 +165,6 @@ def _as_seen_by(pid: int, path: str) -> Candidate:
     return Candidate(str(Path(folder) / path), ((f"/proc/{pid}/cwd/{path}", True),))
 
 
-def _worker_environment() -> dict[str, str]:
-    """This environment, with this very numatrace first, and without numpy's thread pools.
-
-    One stack for each CPU's thread would take a good part of the memory that the worker may use.
-    """
-    package_parent = str(Path(__file__).resolve().parents[3])
-    pools = dict.fromkeys(("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"), "1")
-    return {**os.environ, **pools, "PYTHONPATH": package_parent, "PYTHONDONTWRITEBYTECODE": "1"}
-
-
 @dataclass(slots=True)
 class Job:
     """A worker that reads some files. Its output goes to memory, so that it never waits for us."""
@@ -193,12 +184,11 @@ class Job:
             given.write(json.dumps(request).encode())
             given.seek(0)
             process = subprocess.Popen(
-                # -P: not the modules of whatever folder we are in, least of all as root.
-                [sys.executable, "-P", "-m", "numatrace.record.tensors.gguf_worker"],
+                workers.command("numatrace.record.tensors.gguf_worker"),
                 stdin=given,
                 stdout=output,
                 stderr=subprocess.DEVNULL,
-                env=_worker_environment(),
+                env=workers.environment(),
                 process_group=0,
             )
         return cls(files, process, output, time.monotonic() + WALL_SECONDS)

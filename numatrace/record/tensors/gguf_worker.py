@@ -8,7 +8,6 @@ process opens them, and it runs under limits of memory, CPU time, wall time and 
 
 from __future__ import annotations
 
-import ctypes
 import json
 import os
 import resource
@@ -20,6 +19,7 @@ from collections import Counter
 from typing import IO, TYPE_CHECKING, Any, Literal, NamedTuple, cast
 
 from numatrace.model import text as model_text
+from numatrace.record.workers import end_with_starter
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -53,8 +53,6 @@ MAX_STRINGS = 1 << 24
 MAX_NAME_BYTES = 256
 MAX_DIMENSIONS = 8
 """ggml itself has four (GGML_MAX_DIMS)."""
-
-PR_SET_PDEATHSIG = 1
 
 
 class DamagedError(ValueError):
@@ -231,7 +229,7 @@ def printable(text: object, limit: int = PROBLEM_CHARACTERS) -> str:
 
 def set_limits() -> None:
     """Bound this process, and let it end with the recorder that started it."""
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    end_with_starter()
     # RLIMIT_DATA bounds what is allocated. RLIMIT_AS would count the file's own mapping as well,
     # which is as large as the model.
     resource.setrlimit(resource.RLIMIT_DATA, (DATA_BYTES, DATA_BYTES))
