@@ -119,6 +119,14 @@ def test_old_samples_do_not(helped: AccessSampler) -> None:
     assert helped.samples == 20
 
 
+def test_nor_do_many(helped: AccessSampler) -> None:
+    helped.look(records(time.monotonic_ns(), module.MANY))
+    assert helped.samples == 0
+    helped.look(records(time.monotonic_ns(), 1))
+    helped.tick()
+    assert helped.samples > 0
+
+
 def test_nor_do_any_for_one_that_has_ended(helped: AccessSampler) -> None:
     helped._helper.works = False  # type: ignore[union-attr]
     helped.look(records(time.monotonic_ns(), 2 * module.FEW))

@@ -40,6 +40,10 @@ LEARN_S = 0.0075
 the others wait for the next time: new code takes long, and the server needs the CPUs too. So a
 helper does it while CPUs are idle; here it is done where there is no helper."""
 
+MANY = 8192
+"""Samples that a helper may keep waiting: to go through more at each tick costs more than it saves.
+Where so many come, there are many CPUs, and time for it."""
+
 LATE_LEARN_S = 0.05
 """CPU time once some have waited too long. It is also the longest in all, by the clock: meanwhile
 the rings fill up."""
@@ -191,7 +195,7 @@ class AccessSampler:
 
     def _learnt(self, waiting: Array, ready: int) -> int:
         """How many of the samples, from the first on, need no more decoding after some time."""
-        late = self._oldest_s() > self.patience_s
+        late = self._oldest_s() > self.patience_s or len(waiting) > MANY
         if self._helper is not None and self._helper.works and not late:
             return ready
         learn_s = LATE_LEARN_S if late else LEARN_S * max(1, self.cpu_count)
