@@ -56,6 +56,8 @@ class Mode:
     """Tokens per second in the first seconds after attach."""
     cpu_percent: list[float] = field(default_factory=list)
     """Of one CPU, that recording took after that."""
+    helper_percent: list[float] = field(default_factory=list)
+    """Of one CPU, that a helper took meanwhile which gives way to everybody."""
 
     def rates(self, most: float) -> list[float | None]:
         """Tokens per second of each round, over the pieces in which others used no more."""
@@ -181,7 +183,9 @@ def _turn(mode: Mode, client: Client) -> None:
         mode.first_rates.append(client.ask(FIRST_S if mode.records else WARM_S))
         began = Moment.now(mode.pids)
         mode.pieces.append([_piece(mode, client) for _ in range(PIECES)])
-        mode.cpu_percent.append(100 * began.used_by(Moment.now(mode.pids)))
+        ended = Moment.now(mode.pids)
+        mode.cpu_percent.append(100 * began.used_by(ended))
+        mode.helper_percent.append(100 * began.used_by_helpers(ended))
 
 
 def _piece(mode: Mode, client: Client) -> tuple[float, float]:
@@ -213,6 +217,7 @@ def _tell(modes: Sequence[Mode], plain: Recorder, sampling: Sampling, perf: Perf
         ("samples with an address", spread(sampling.found_percent, "%", 1)),
         (f"recorder CPU without samples, after {FIRST_S:.0f} s", _cpu(without)),
         (f"recorder CPU at defaults, after {FIRST_S:.0f} s", _cpu(defaults)),
+        ("its helper's meanwhile, of lowest priority", _percent(defaults.helper_percent)),
         ("perf's CPU meanwhile", _cpu(under_perf)),
         ("recorder CPU of all, start and end included", _percent(sampling.cpu_percent)),
         ("perf's CPU of all, start and end included", _percent(perf.cpu_percent)),

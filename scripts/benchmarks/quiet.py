@@ -29,19 +29,22 @@ class Moment:
     busy_s: float
     own_s: float
     theirs_s: float
-    """Of the processes alone."""
+    """Of the processes alone, their ended children included."""
+    helpers_s: float
+    """Of their children that run."""
 
     @classmethod
     def now(cls, pids: Iterable[int]) -> Moment:
         """Read both. Ours: these processes and their ended children, this one and its own."""
-        own = theirs = sum(_cpu_s(pid) for pid in pids)
+        theirs, helpers = (sum(part) for part in zip((0.0, 0.0), *map(_cpu_s, pids), strict=True))
+        own = theirs + helpers
         for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN):
             usage = resource.getrusage(who)
             own += usage.ru_utime + usage.ru_stime
         words = Path("/proc/stat").read_text().splitlines()[0].split()[1:]
         jiffies = [int(word) for word in words[:STEAL_END]]
         busy = sum(jiffies) - sum(jiffies[column] for column in IDLE)
-        return cls(time.monotonic(), busy / os.sysconf("SC_CLK_TCK"), own, theirs)
+        return cls(time.monotonic(), busy / os.sysconf("SC_CLK_TCK"), own, theirs, helpers)
 
     def others(self, later: Moment) -> float:
         """Share of the machine's CPU time that others used until `later`."""
@@ -53,14 +56,17 @@ class Moment:
         """CPUs that the processes used until `later`, on average."""
         return (later.theirs_s - self.theirs_s) / (later.t_s - self.t_s)
 
+    def used_by_helpers(self, later: Moment) -> float:
+        """CPUs that their children used that still run."""
+        return (later.helpers_s - self.helpers_s) / (later.t_s - self.t_s)
 
-def _cpu_s(pid: int) -> float:
-    """Of a process, its ended children, and those that run."""
+
+def _cpu_s(pid: int) -> tuple[float, float]:
+    """Of a process with its ended children, and of those that run."""
     try:
         process = psutil.Process(pid)
         times = process.cpu_times()
-        children = [child.cpu_times() for child in process.children()]
+        running = [child.cpu_times() for child in process.children()]
     except psutil.NoSuchProcess:
-        return 0.0
-    ended_s = times.children_user + times.children_system
-    return float(ended_s + sum(each.user + each.system for each in (times, *children)))
+        return 0.0, 0.0
+    return sum(times[:4]), sum(each.user + each.system for each in running)
