@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
 ROUNDS = 12
-PIECES, PIECE_S = 6, 0.6
+PIECES, PIECE_S = 10, 0.6
 """A mode's turn in a round: so many measurements, of so long each."""
 FIRST_S, WARM_S = 5.0, 0.5
 """Served before that: told apart for what records, which begins with what it does once (it reads
