@@ -143,6 +143,13 @@ def test_a_process_that_is_forgotten_is_not_answered_for(helper: Helper) -> None
     until(lambda: not len(helper.answers()[0]) and not helper._asked)
 
 
+def test_it_is_not_told_of_processes_that_it_does_not_know(helper: Helper) -> None:
+    for tgid in range(1, 10_000):
+        helper.forget(tgid)
+    assert helper.works, "no pipe was filled"
+    assert not helper._asked
+
+
 def test_a_worker_forgets_a_process_and_answers_in_order() -> None:
     asked = keys(samples())
     note = asked[:1].copy()

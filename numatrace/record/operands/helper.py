@@ -35,6 +35,8 @@ class Helper:
     def __init__(self, machine: str) -> None:
         self._asked: list[bytes] = []
         """Keys without an answer yet, in order; empty ones are no longer wanted."""
+        self._tgids: set[int] = set()
+        """Processes that it was asked about: of the others it knows nothing."""
         self._read = b""
         self._process: subprocess.Popen[bytes] | None = None
         with contextlib.suppress(OSError):
@@ -66,6 +68,7 @@ class Helper:
             if not self._send(b"".join(piece)):
                 break
             self._asked += piece
+            self._tgids.update(map(_tgid, piece))
 
     def answers(self) -> tuple[Array, Array]:
         """Keys, and the plan of each (plan.ROW), that were made since the last call."""
@@ -79,6 +82,9 @@ class Helper:
 
     def forget(self, tgid: int) -> None:
         """Drop all of a process, and what it was asked about it."""
+        if tgid not in self._tgids:
+            return
+        self._tgids.remove(tgid)
         self._asked = [key if _tgid(key) != tgid else b"" for key in self._asked]
         note = np.zeros(1, KEY)
         note["tgid"], note["fault"] = tgid, FORGET
