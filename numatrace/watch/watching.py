@@ -102,8 +102,7 @@ class Watching:
         helpers_s = session.hardware.cpu_s
         own_s += max(0.0, helpers_s - self._helpers_s)
         self._helpers_s = helpers_s
-        costs = session.meter.costs
-        tick_ns = costs.tick_ns + costs.program_ns
+        tick_ns = session.meter.costs.interrupt_ns
         return Overhead(
             own=own_s / last.elapsed_s,
             probes=session.meter.program_cpus,

@@ -158,7 +158,8 @@ def test_a_worker_forgets_a_process_and_answers_in_order() -> None:
     planner = planner_for("x86_64", lambda *_: b"")
     serve(io.BytesIO(asked.tobytes() + note.tobytes() + b"cut off"), output, planner)
     assert len(output.getvalue()) == (len(asked) + 1) * ROW.itemsize
-    assert not planner._processes
+    assert not planner._windows
+    assert not planner._texts._known
 
 
 def test_one_that_ends_is_done_without(helper: Helper) -> None:

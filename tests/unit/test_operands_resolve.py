@@ -243,8 +243,9 @@ def test_memory_of_the_resolver_is_bounded(monkeypatch: pytest.MonkeyPatch) -> N
         assert operands._plans._used <= 64
         assert len(operands._plans._places) <= 64
         assert operands._planner is not None
-        processes = operands._planner._processes.values()
-        assert all(len(each.windows) <= 2 and len(each.texts) <= 64 for each in processes)
+        assert all(len(each) <= 2 for each in operands._planner._windows.values())
+        for texts in (operands._plans._texts, operands._planner._texts):
+            assert all(len(each) <= 64 for each in texts._known.values())
 
 
 def test_a_batch_larger_than_what_is_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -312,7 +313,9 @@ def test_every_call_that_has_a_meaning_has_a_number_where_the_machine_has_it(mac
 def test_starting_up_does_not_load_the_disassembler() -> None:
     code = (
         "import sys; from numatrace.record.operands import Operands; "
-        "Operands('x86_64', lambda *_: b''); assert 'capstone' not in sys.modules"
+        "from numatrace.record.operands.resolve import planner_for; "
+        "Operands('x86_64', lambda *_: b''); assert 'capstone' not in sys.modules; "
+        "planner_for('x86_64', lambda *_: b''); assert 'capstone' in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
 

@@ -7,19 +7,18 @@ import os
 import select
 import signal
 import subprocess
-import sys
 import time
 from typing import TYPE_CHECKING
 
 from numatrace.model.errors import TraceError
 from numatrace.model.machine import Links
+from numatrace.record import workers
 from numatrace.record.links.measure import BUDGET_S
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-COMMAND = (sys.executable, "-P", "-m", "numatrace.record.links.worker")
-"""-P: not the modules of whatever folder we are in, least of all as root."""
+COMMAND = workers.command("numatrace.record.links.worker")
 SPARE_S = 10.0
 """For starting, and for a last pair that takes longer; then it is ended."""
 OUTPUT_BYTES = 4 << 20

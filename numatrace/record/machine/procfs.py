@@ -99,6 +99,12 @@ def stat(pid: int, proc: Path = PROC, tid: int | None = None) -> Stat | None:
     return None if data is None else parse_stat(data, os.sysconf("SC_CLK_TCK"))
 
 
+def cpu_s(pid: int, proc: Path = PROC) -> float:
+    """CPU seconds of a process so far; 0 once it was waited for, and they are its parent's."""
+    found = stat(pid, proc)
+    return 0.0 if found is None else (found.utime_ns + found.stime_ns) / 1e9
+
+
 def schedstat(pid: int, tid: int, proc: Path = PROC) -> Schedstat | None:
     """Return a thread's scheduling times; None if it is gone or the kernel keeps none."""
     words = (read_text(f"{proc}/{pid}/task/{tid}/schedstat", 128) or "").split()

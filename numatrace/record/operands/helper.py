@@ -8,9 +8,9 @@ import subprocess
 from typing import Any, Final
 
 import numpy as np
-import psutil
 
 from numatrace.record import workers
+from numatrace.record.machine import procfs
 from numatrace.record.operands.plan import ROW
 from numatrace.record.operands.plans import FORGET, KEY, packed, unpacked
 
@@ -50,13 +50,7 @@ class Helper:
     @property
     def cpu_s(self) -> float:
         """CPU seconds so far; 0 once it has ended, which then count as those of a child."""
-        if self._process is None:
-            return 0.0
-        try:
-            times = psutil.Process(self._process.pid).cpu_times()
-        except psutil.Error:
-            return 0.0
-        return float(times.user + times.system)
+        return 0.0 if self._process is None else procfs.cpu_s(self._process.pid)
 
     def ask(self, keys: Array) -> None:
         """Have plans made for the first keys, as many as it can be asked for now."""
@@ -68,7 +62,7 @@ class Helper:
             if not self._send(b"".join(piece)):
                 break
             self._asked += piece
-            self._tgids.update(map(_tgid, piece))
+            self._tgids.update(unpacked(piece)["tgid"].tolist())
 
     def answers(self) -> tuple[Array, Array]:
         """Keys, and the plan of each (plan.ROW), that were made since the last call."""
@@ -88,9 +82,10 @@ class Helper:
         self._asked = [key if _tgid(key) != tgid else b"" for key in self._asked]
         note = np.zeros(1, KEY)
         note["tgid"], note["fault"] = tgid, FORGET
-        if not self._send(note.tobytes()):
+        if self._send(note.tobytes()):
+            self._asked.append(b"")
+        else:
             self.close()
-        self._asked += [b""] * self.works
 
     def close(self) -> None:
         """End it at once."""

@@ -10,7 +10,7 @@ import numpy as np
 from numatrace.record.operands import block
 from numatrace.record.operands.kernel import CODE
 from numatrace.record.operands.plan import NOTHING, PAGE, UNREADABLE, plan_of, rows_of
-from numatrace.record.operands.plans import MAX_PLANS, TEXT_BYTES
+from numatrace.record.operands.plans import MAX_PLANS, TEXT_BYTES, Texts
 from numatrace.record.operands.window import AFTER, BEFORE, CachedDecoder, Window
 
 if TYPE_CHECKING:
@@ -39,7 +39,9 @@ class Planner:
         self._read_code = read_code
         self._decoder = CachedDecoder(decoder)
         self._top = top
-        self._processes: dict[int, _Process] = {}
+        self._windows: dict[int, dict[int, Window]] = {}
+        """By process, and by block of SHARED bytes."""
+        self._texts = Texts()
         self._made = 0
         """Since all was forgotten: it has to end somewhere."""
 
@@ -47,30 +49,24 @@ class Planner:
         """The plan of each of the plans.KEY, as records of plan.ROW."""
         self._made += len(keys)
         if self._made > MAX_PLANS:
-            self._processes.clear()
+            self._windows.clear()
+            self._texts.clear()
             self._made = len(keys)
         return rows_of([self._make(key) for key in keys])
 
     def forget(self, tgid: int) -> None:
         """Drop all code of a process."""
-        self._processes.pop(tgid, None)
+        self._texts.forget(tgid)
+        self._windows.pop(tgid, None)
 
     def _make(self, key: Any) -> AddressPlan:
         tgid, ip, text = int(key["tgid"]), int(key["ip"]), key["text"].tobytes()
-        if any(text):
-            self._note(tgid, ip, text)
-        process = self._processes.setdefault(tgid, _Process())
-        return self._plan(process, tgid, ip, text, bool(key["fault"]))
+        if self._texts.changed(tgid, ip, text):
+            self._windows.pop(tgid, None)
+        return self._plan(tgid, ip, text, bool(key["fault"]))
 
-    def _note(self, tgid: int, ip: int, text: bytes) -> None:
-        """Forget a process whose code at this address is not what it was."""
-        process = self._processes.get(tgid)
-        if process is not None and process.texts.get(ip, text) != text:
-            self.forget(tgid)
-        self._processes.setdefault(tgid, _Process()).texts[ip] = text
-
-    def _plan(self, process: _Process, tgid: int, ip: int, text: bytes, fault: bool) -> AddressPlan:
-        window = self._window(process, tgid, ip, text)
+    def _plan(self, tgid: int, ip: int, text: bytes, fault: bool) -> AddressPlan:
+        window = self._window(tgid, ip, text)
         if window is None or window.decode(ip) is None:
             return UNREADABLE
         decoder = self._decoder.decoder
@@ -81,11 +77,11 @@ class Planner:
         plan = NOTHING if found is None else plan_of(found)
         return replace(plan, how=SPIN) if not fault and block.spins(window, ip) else plan
 
-    def _window(self, process: _Process, tgid: int, ip: int, text: bytes) -> Window | None:
+    def _window(self, tgid: int, ip: int, text: bytes) -> Window | None:
         """Code around the address; only the record's own where the process's cannot be trusted."""
         if not 0 < ip < self._top:
             return None
-        windows = process.windows
+        windows = self._windows.setdefault(tgid, {})
         known = windows.get(ip // SHARED)
         if known is not None and known.holds(ip, text):
             return known
@@ -108,11 +104,3 @@ class Planner:
             start = ip // PAGE * PAGE
             code = self._read_code(tgid, start, end - start)
         return start, code
-
-
-class _Process:
-    """What is known of a process's code: as samples found it, and as it was read."""
-
-    def __init__(self) -> None:
-        self.texts: dict[int, bytes] = {}
-        self.windows: dict[int, Window] = {}

@@ -53,6 +53,35 @@ def unpacked(keys: Iterable[bytes]) -> Array:
     return np.frombuffer(whole, KEY) if whole else np.zeros(0, KEY)
 
 
+class Texts:
+    """Code as samples found it, by process and address."""
+
+    def __init__(self) -> None:
+        self._known: dict[int, dict[int, bytes]] = {}
+
+    def changed(self, tgid: int, ip: int, text: bytes) -> bool:
+        """Note the code at an address; whether there was other code: then all else is forgotten.
+
+        Code of zeros only is what nobody could read, and says nothing.
+        """
+        if not any(text):
+            return False
+        known = self._known.setdefault(tgid, {})
+        changed = known.get(ip, text) != text
+        if changed:
+            known.clear()
+        known[ip] = text
+        return changed
+
+    def forget(self, tgid: int) -> None:
+        """Drop all of a process."""
+        self._known.pop(tgid, None)
+
+    def clear(self) -> None:
+        """Drop all."""
+        self._known.clear()
+
+
 class Plans:
     """A table of plans that grows, and where in it each key's plan is."""
 
@@ -60,7 +89,9 @@ class Plans:
         self._rows = np.zeros(256, ROW)
         self._used = 0
         self._places: dict[bytes, int] = {}
-        self._processes: dict[int, _Process] = {}
+        self._names: dict[int, list[bytes]] = {}
+        """Whose plans there are, by process."""
+        self._texts = Texts()
 
     def find(self, keys: Array) -> Array:
         """Place of each key's plan, NONE where there is none yet. There is room for these then."""
@@ -89,32 +120,24 @@ class Plans:
 
     def forget(self, tgid: int) -> None:
         """Drop all of a process."""
-        process = self._processes.pop(tgid, None)
-        for name in process.keys if process else ():
-            self._places.pop(name, None)
+        self._texts.forget(tgid)
+        self._drop(tgid)
 
     def _remember(self, key: Any, name: bytes, place: int) -> None:
-        tgid, ip, text = int(key["tgid"]), int(key["ip"]), key["text"].tobytes()
-        process = self._processes.get(tgid)
-        if process is not None and any(text) and process.texts.get(ip, text) != text:
-            self.forget(tgid)
-        process = self._processes.setdefault(tgid, _Process())
-        if any(text):
-            process.texts[ip] = text
-        process.keys.append(name)
+        tgid = int(key["tgid"])
+        if self._texts.changed(tgid, int(key["ip"]), key["text"].tobytes()):
+            self._drop(tgid)
+        self._names.setdefault(tgid, []).append(name)
         self._places[name] = place
+
+    def _drop(self, tgid: int) -> None:
+        for name in self._names.pop(tgid, ()):
+            self._places.pop(name, None)
 
     def _make_room(self, count: int) -> None:
         """Forget all where so many more would be too many."""
         if self._used + count > MAX_PLANS:
             self._places.clear()
-            self._processes.clear()
+            self._names.clear()
+            self._texts.clear()
             self._used = 0
-
-
-class _Process:
-    """What is known of a process: code as samples found it, and whose plans there are."""
-
-    def __init__(self) -> None:
-        self.texts: dict[int, bytes] = {}
-        self.keys: list[bytes] = []

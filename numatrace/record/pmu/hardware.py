@@ -6,8 +6,6 @@ import time
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-import psutil
-
 from numatrace.record.machine import procfs
 from numatrace.record.machine.sysfs import ROOT, online_cpus
 from numatrace.record.pmu.counters import PerfCounters
@@ -100,7 +98,7 @@ class HardwareSource:
         What the kernel spends on taking a sample is in the sampled thread's time, not in here.
         """
         pids = [pid for session in self._sessions for pid in session.pids]
-        return sum(map(_cpu_s, (*pids, *self._counters.pids)))
+        return sum(map(procfs.cpu_s, (*pids, *self._counters.pids)))
 
     def look(self, _drained: Mapping[str, Array] | None = None) -> None:
         """Write the samples and counts that came in."""
@@ -230,11 +228,3 @@ class HardwareSource:
         if any(each.broken for each in streams):
             texts.append("perf's stream could not be checked for losses")
         return texts
-
-
-def _cpu_s(pid: int) -> float:
-    try:
-        times = psutil.Process(pid).cpu_times()
-    except psutil.Error:
-        return 0.0
-    return float(times.user + times.system)

@@ -59,6 +59,11 @@ class Costs:
     reader_ns: float
     """Of the recorder, for each sample."""
 
+    @property
+    def interrupt_ns(self) -> float:
+        """What a tick takes from a followed thread."""
+        return self.tick_ns + self.program_ns
+
 
 @dataclass(frozen=True, slots=True)
 class Load:
@@ -84,13 +89,13 @@ class Load:
 
 def sampling_cpus(load: Load, costs: Costs) -> float:
     """CPU time per second that goes with the sampling rate."""
-    events = load.samples * (costs.tick_ns + costs.program_ns + costs.reader_ns) / 1e9
-    return events + load.learning_cpus
+    readers = load.samples * costs.reader_ns / 1e9
+    return interrupt_cpus(load, costs) + readers + load.learning_cpus
 
 
 def interrupt_cpus(load: Load, costs: Costs) -> float:
     """Of that, what is taken from the followed threads in the middle of their work."""
-    return load.samples * (costs.tick_ns + costs.program_ns) / 1e9
+    return load.samples * costs.interrupt_ns / 1e9
 
 
 def overhead(load: Load, costs: Costs) -> float:
@@ -134,8 +139,7 @@ def next_period(period_ns: int, load: Load, costs: Costs, budget: float, bounds:
 
 def first_period(costs: Costs, budget: float, bounds: Bounds, cpus: int) -> float:
     """The period to begin with, when nothing is known of the load, and all code is new."""
-    interrupt_ns = costs.tick_ns + costs.program_ns
-    busiest_ns = max(interrupt_ns + LEARN_NS, interrupt_ns * cpus)
+    busiest_ns = max(costs.interrupt_ns + LEARN_NS, costs.interrupt_ns * cpus)
     return bounds.clip(max(busiest_ns / (AIM * budget), START_PERIOD_NS))
 
 

@@ -123,7 +123,7 @@ class Meter:
         began, now = self._began, self._counts()
         seconds = max(now.t_s - began.t_s, 1e-6)
         samples = now.taken - began.taken
-        tick_ns = samples * (self.costs.tick_ns + self.costs.program_ns)
+        tick_ns = samples * self.costs.interrupt_ns
         rest_s = (now.t_s - self._programs_since) * self.program_cpus
         return Overhead(
             used_cpus=(now.used_ns - began.used_ns) / NS / seconds,

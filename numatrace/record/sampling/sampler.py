@@ -114,7 +114,9 @@ class AccessSampler:
             self._note(self.ticks.start(self.first_period_ns))
         self.cpu_count = len(self.ticks.cpus)
         if self.cpu_count:
-            self._helper = _helper(self.probes.plan.machine)
+            from numatrace.record.operands.helper import Helper
+
+            self._helper = Helper(self.probes.plan.machine)
 
     def look(self, drained: Mapping[str, Array]) -> None:
         """Take the drained records; resolve them when there are many."""
@@ -173,7 +175,7 @@ class AccessSampler:
         began = time.thread_time()
         waiting = np.concatenate(self._pending)
         endless = hurry or len(waiting) >= MAX_WAITING
-        ready = self._ready(waiting)
+        ready = self._resolver().ready(waiting)
         done = len(waiting) if endless else self._learnt(waiting, ready)
         for first in range(0, done, BATCH):
             part = waiting[first : min(first + BATCH, done)]
@@ -188,10 +190,6 @@ class AccessSampler:
         if not self._pending:
             return 0.0
         return (time.monotonic_ns() - int(self._pending[0]["t_ns"][0])) / 1e9
-
-    def _ready(self, waiting: Array) -> int:
-        """How many of the samples, from the first on, a helper has seen to; it gets the rest."""
-        return self._resolver().ready(waiting) if self._helper is not None else 0
 
     def _learnt(self, waiting: Array, ready: int) -> int:
         """How many of the samples, from the first on, need no more decoding after some time."""
@@ -252,12 +250,6 @@ class AccessSampler:
 
             self._operands = Operands(self.probes.plan.machine, read_code, self._helper)
         return self._operands
-
-
-def _helper(machine: str) -> Helper:
-    from numatrace.record.operands.helper import Helper
-
-    return Helper(machine)
 
 
 def mem_nodes(tgid: Array, addr: Array, known: Array) -> tuple[Array, Array]:
